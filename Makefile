@@ -1,0 +1,65 @@
+# Every target makes the virtual environment on first use and installs what it
+# needs into it, so a fresh clone needs nothing but Python 3.10+ and make.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORK_DIR ?= work_dirs/digits
+PYTEST_ARGS ?= -n 2
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+CONFIG := configs/darts/digits.py
+
+.PHONY: help install run test test-slow lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@echo
+	@echo 'Another Python: make PYTHON=python3.11 test. Some tests: make test PYTEST_ARGS="-k gdas".'
+
+install: $(INSTALLED)  ## Make .venv and install the package, editable, with all extras
+
+run: $(INSTALLED)  ## Search, retrain and export a network on the digits data set
+	$(BIN)/mmrazor-mutators search $(CONFIG) --work-dir $(WORK_DIR)
+	$(BIN)/mmrazor-mutators retrain $(CONFIG) --subnet $(WORK_DIR)/subnet.yaml \
+		--work-dir $(WORK_DIR)/retrain --compare-random 1
+	$(BIN)/mmrazor-mutators export $(CONFIG) --subnet $(WORK_DIR)/subnet.yaml \
+		--checkpoint $(WORK_DIR)/retrain/last.pth --out $(WORK_DIR)/found.pt
+
+test: $(INSTALLED)  ## Run the tests and the examples in the docstrings
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED)  ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m slow --timeout 3600 $(PYTEST_ARGS)
+
+lint: $(INSTALLED)  ## Check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED)  ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:  ## Remove the virtual environment and every cache; keep work_dirs
+	rm -rf $(VENV) build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find mmrazor_mutators configs tests -name __pycache__ -prune -exec rm -rf {} +
+
+$(INSTALLED): setup.py pyproject.toml constraints.txt mmrazor_mutators/version.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { \
+		echo 'Expected Python 3.10 or newer, but "$(PYTHON)" is not. Name another one,' >&2; \
+		echo 'for example: make PYTHON=python3.11 $(MAKECMDGOALS)' >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		echo 'Could not make a virtual environment in $(VENV). On Debian and Ubuntu, first:' >&2; \
+		echo 'apt install python3-venv' >&2; exit 2; }
+	@echo 'Installing into $(VENV), under constraints.txt. This takes a minute or two.'
+	@torch=$$(grep '^torch==' constraints.txt); \
+		$(BIN)/python -m pip install --quiet -c constraints.txt "$$torch" || { \
+		echo "Could not install $$torch, the version tested, for $$($(BIN)/python --version)." >&2; \
+		echo 'If there is no wheel of it for this Python, use another one, as in "make clean"' >&2; \
+		echo 'and "make PYTHON=python3.11 $(MAKECMDGOALS)", or name a package index that has one' >&2; \
+		echo 'with PIP_EXTRA_INDEX_URL in the environment.' >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
