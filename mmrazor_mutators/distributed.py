@@ -1,0 +1,53 @@
+"""What ranks of a distributed run have to agree on; nothing happens in a single process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ['average_', 'same_draws', 'world_size']
+
+
+def world_size() -> int:
+    """Return the number of ranks, 1 outside of a distributed run."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def average_(tensors: Sequence[Tensor]) -> None:
+    """Average tensors over all ranks, in place and in one message per dtype.
+
+    ``torch.autograd.grad`` does not pass the reducer of
+    ``DistributedDataParallel``, so gradients taken with it come here.
+    """
+    if world_size() == 1 or not tensors:
+        return
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for tensor in tensors:
+        by_dtype.setdefault(tensor.dtype, []).append(tensor)
+    for group in by_dtype.values():
+        flat = torch.cat([tensor.reshape(-1) for tensor in group])
+        dist.all_reduce(flat)
+        flat /= world_size()
+        for tensor, mean in zip(group, flat.split([t.numel() for t in group]), strict=True):
+            tensor.copy_(mean.view_as(tensor))
+
+
+@contextmanager
+def same_draws(device: torch.device) -> Iterator[None]:
+    """Let every rank draw the same random numbers, which rank 0 decides upon.
+
+    Args:
+        device: Where the numbers are drawn.
+    """
+    if world_size() == 1:
+        yield
+        return
+    seed = torch.randint(2**62, (1,)).to(device)
+    dist.broadcast(seed, src=0)
+    with torch.random.fork_rng(devices=[device] if device.type == 'cuda' else []):
+        torch.manual_seed(int(seed))
+        yield

@@ -1,0 +1,213 @@
+"""Registries: one lookup for each kind of part, and ``MODELS`` for all of them.
+
+The name and place of this module are the ones under which mmengine looks for
+the registries of a scope, so ``type='mmrazor_mutators.DartsMutator'`` in the
+config of any host project finds our parts.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from . import host
+from .errors import ConfigError, UnknownTypeError, did_you_mean
+
+__all__ = [
+    'ALGORITHMS',
+    'ARCHITECTURES',
+    'DATASETS',
+    'HOOKS',
+    'HYPERGRADIENTS',
+    'LOOPS',
+    'MODELS',
+    'MUTABLES',
+    'MUTATORS',
+    'OPS',
+    'OPTIM_WRAPPER_CONSTRUCTORS',
+    'SCOPE',
+    'TRANSFORMS',
+    'PartRegistry',
+    'build_from_cfg',
+]
+
+SCOPE = 'mmrazor_mutators'
+
+
+def copy_config(cfg: Any) -> Any:
+    """Copy the dicts and lists of a config, and share what they hold.
+
+    A constructor may then fill in defaults without its caller noticing, while
+    ready modules inside the config stay the same objects.
+    """
+    if isinstance(cfg, dict):
+        return {key: copy_config(value) for key, value in cfg.items()}
+    if type(cfg) in (list, tuple):
+        return type(cfg)(copy_config(value) for value in cfg)
+    return cfg
+
+
+def _accepted_arguments(cls: Any) -> set[str] | None:
+    """Names that ``cls(...)`` takes, or ``None`` where that cannot be told.
+
+    A constructor that passes ``**kwargs`` on takes what its base class takes.
+    """
+    constructors = (
+        [vars(base)['__init__'] for base in cls.__mro__ if '__init__' in vars(base)]
+        if inspect.isclass(cls)
+        else [cls]
+    )
+    accepted: set[str] = set()
+    for constructor in constructors:
+        try:
+            parameters = inspect.signature(constructor).parameters.values()
+        except (TypeError, ValueError):
+            return None
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        accepted |= {p.name for p in parameters if p.kind in named}
+        if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
+            return accepted - {'self'}
+    return None
+
+
+def build_from_cfg(cfg: Any, registry: PartRegistry, default_args: Any = None) -> Any:
+    """Build the object that a config describes.
+
+    Args:
+        cfg: ``{'type': name or class, argument: value, ...}``; never changed.
+        registry: Where the name is looked up.
+        default_args: Arguments for those that the config does not give.
+
+    Raises:
+        ConfigError: No dict, no ``type``, or an argument that the class does
+            not take.
+        UnknownTypeError: A ``type`` that ``registry`` does not know.
+    """
+    if not isinstance(cfg, dict):
+        raise ConfigError(
+            f'Expected the config of a {registry.name} to be a dict with a "type", '
+            f'but got {type(cfg).__name__}: {cfg!r}'
+        )
+    arguments = {**copy_config(default_args or {}), **copy_config(cfg)}
+    arguments.pop('_scope_', None)
+    if 'type' not in arguments:
+        raise ConfigError(
+            f'Expected the config of a {registry.name} to have a "type", but its keys are '
+            f'{sorted(map(str, arguments))}; {did_you_mean("", registry.module_dict)}'
+        )
+    part = arguments.pop('type')
+    if isinstance(part, str):
+        part = registry.get(part)
+    elif not callable(part):
+        raise ConfigError(
+            f'Expected the "type" of a {registry.name} to be a name or a class, but got '
+            f'{part!r}'
+        )
+    if inspect.isabstract(part):
+        raise ConfigError(
+            f'{part.__name__} is abstract and cannot be built: a subclass has to define '
+            f'{", ".join(sorted(part.__abstractmethods__))}'
+        )
+    accepted = _accepted_arguments(part)
+    if accepted is not None:
+        for name in arguments:
+            if name not in accepted:
+                raise ConfigError(
+                    f'{part.__name__} takes no argument {name!r}; '
+                    f'{did_you_mean(str(name), sorted(accepted))}'
+                )
+    return part(**arguments)
+
+
+class PartRegistry(host.Registry):
+    """A registry whose unknown names end in an error that lists the known ones.
+
+    Args:
+        name: What is registered, in the singular, for messages.
+        common: The registry that every entry is added to as well, so that a
+            config can name a part without naming its kind.
+        **kwargs: As for the host's ``Registry``.
+    """
+
+    def __init__(self, name: str, common: PartRegistry | None = None, **kwargs: Any) -> None:
+        kwargs.setdefault('build_func', build_from_cfg)
+        super().__init__(name, scope=SCOPE, **kwargs)
+        self._common = common
+
+    def _register_module(
+        self, module: Any, module_name: Any = None, force: bool = False
+    ) -> None:
+        if self._common is not None:
+            self._common._register_module(module, module_name, force)
+        try:
+            super()._register_module(module, module_name, force)
+        except KeyError as error:
+            raise ConfigError(
+                f'{error.args[0]}; register under another name or pass force=True'
+            ) from error
+
+    def __contains__(self, key: str) -> bool:
+        try:
+            self.get(key)
+        except UnknownTypeError:
+            return False
+        return True
+
+    def get(self, key: str) -> Any:
+        """Return the class registered as ``key``.
+
+        A scope names another package's registry (``'mmpretrain.ResNet'``) or
+        our own (``'mmrazor_mutators.DartsMutator'``); a dotted path to an
+        importable class works as well.
+
+        Raises:
+            UnknownTypeError: Nothing callable has that name.
+        """
+        scope, name = self.split_scope_key(key)
+        self.import_from_location()
+        if scope in (None, SCOPE) and name in self.module_dict:
+            return self.module_dict[name]
+        # Ours alone are looked up by bare name: a mutator is never a host's layer.
+        if scope not in (None, SCOPE) or (self.parent is not None and scope is None):
+            lookup = self.parent if self.parent is not None else MODELS.parent
+            try:
+                found = lookup.get(key)
+            except Exception as error:  # Whatever importing the name may raise.
+                raise self._unknown(key) from error
+            if callable(found):
+                return found
+        raise self._unknown(key)
+
+    def _unknown(self, key: str) -> UnknownTypeError:
+        _, name = self.split_scope_key(key)
+        return UnknownTypeError(
+            f'{key!r} is not a registered {self.name}; '
+            f'{did_you_mean(name, sorted(self.module_dict))}. A part of another package is '
+            f"named with its scope, as in 'mmpretrain.ResNet'."
+        )
+
+
+# Importing the package registers the parts; what only the engine needs is
+# imported when it is first looked up.
+MODELS = PartRegistry('model', parent=host.root.MODELS, locations=[SCOPE])
+"""Every mutable, op, architecture, mutator and algorithm under one roof."""
+
+MUTABLES = PartRegistry('mutable', common=MODELS)
+OPS = PartRegistry('op', common=MODELS)
+ARCHITECTURES = PartRegistry('architecture', common=MODELS)
+MUTATORS = PartRegistry('mutator', common=MODELS)
+ALGORITHMS = PartRegistry('algorithm', common=MODELS)
+HYPERGRADIENTS = PartRegistry('hypergradient')
+
+_ENGINE = [f'{SCOPE}.engine']
+DATASETS = PartRegistry('dataset', parent=host.root.DATASETS, locations=[f'{SCOPE}.datasets'])
+TRANSFORMS = PartRegistry(
+    'transform', parent=host.root.TRANSFORMS, locations=[f'{SCOPE}.datasets']
+)
+HOOKS = PartRegistry('hook', parent=host.root.HOOKS, locations=_ENGINE)
+LOOPS = PartRegistry('loop', parent=host.root.LOOPS, locations=_ENGINE)
+OPTIM_WRAPPER_CONSTRUCTORS = PartRegistry(
+    'optimizer wrapper constructor',
+    parent=host.root.OPTIM_WRAPPER_CONSTRUCTORS,
+    locations=_ENGINE,
+)
