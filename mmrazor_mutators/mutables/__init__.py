@@ -1,0 +1,32 @@
+"""Places in a network where something can be chosen."""
+
+from .base import MutableModule
+from .differentiable import DifferentiableMutable, GumbelMutable
+from .edge import DifferentiableEdge, GumbelEdge, MutableEdge
+from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
+from .placeholder import Placeholder, convert_placeholders
+from .spaces import build_search_spaces, find_mutables, mutables_inside
+from .subnet import dump_subnet, load_subnet, match_subnet
+from .traversal import traverse
+
+__all__ = [
+    'DifferentiableEdge',
+    'DifferentiableMutable',
+    'DifferentiableOP',
+    'GumbelEdge',
+    'GumbelMutable',
+    'GumbelOP',
+    'MutableEdge',
+    'MutableModule',
+    'MutableOP',
+    'OneShotOP',
+    'Placeholder',
+    'build_search_spaces',
+    'convert_placeholders',
+    'dump_subnet',
+    'find_mutables',
+    'load_subnet',
+    'match_subnet',
+    'mutables_inside',
+    'traverse',
+]

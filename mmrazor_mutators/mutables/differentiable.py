@@ -1,0 +1,96 @@
+"""What makes a mutable differentiable: an architecture parameter and its relaxation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import BindingError, SearchSpaceError
+from ..functional import gumbel_softmax
+from ..typing import Mixture, Relax
+from .base import MutableModule
+
+__all__ = ['DifferentiableMutable', 'GumbelMutable']
+
+
+class DifferentiableMutable(MutableModule):
+    """A mutable whose choices are mixed by relaxed logits.
+
+    Args:
+        with_arch_param: Whether this space has an architecture parameter of
+            its own.  Without one the choices are simply summed.
+        **kwargs: As for the mutable that this class is combined with.
+    """
+
+    def __init__(self, with_arch_param: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not isinstance(with_arch_param, bool):
+            raise SearchSpaceError(
+                f'In space {self.space_id!r}: expected `with_arch_param` to be a bool, '
+                f'but got {with_arch_param!r}'
+            )
+        self.with_arch_param = with_arch_param
+
+    def build_arch_param(self) -> nn.Parameter | None:
+        """Return logits of shape ``(num_choices,)`` close to zero, 1e-3 N(0, 1)."""
+        if not self.with_arch_param:
+            return None
+        return nn.Parameter(1e-3 * torch.randn(self.num_choices))
+
+    def compute_arch_probs(self, arch_param: Tensor) -> Tensor:
+        """Relax logits to weights where no mutator does: softmax.
+
+        A subclass that overrides this keeps its say under every mutator.
+        """
+        return arch_param.softmax(-1)
+
+    def mixture(self, arch_param: Tensor | None, relax: Relax | None) -> Mixture | None:
+        """Return how to mix the choices, or ``None`` if they are to be summed.
+
+        Raises:
+            BindingError: The space has an architecture parameter, but none came.
+        """
+        if self.is_fixed or not self.with_arch_param:
+            return None
+        if arch_param is None:
+            raise BindingError(
+                f'The mutable of space {self.space_id!r} got no `arch_param`; call '
+                'mutator.prepare_from_supernet(supernet) first, or pass one to forward'
+            )
+        if relax is not None:
+            return relax(arch_param)
+        return Mixture(self.compute_arch_probs(arch_param))
+
+
+class GumbelMutable(DifferentiableMutable):
+    """A differentiable mutable that draws its weights by the Gumbel trick.
+
+    Args:
+        tau: Temperature, above 0.
+        hard: Whether to return one-hot weights with the soft gradient.
+        **kwargs: As for :class:`DifferentiableMutable`.
+    """
+
+    def __init__(self, tau: float = 1.0, hard: bool = True, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.set_temperature(tau)
+        self.hard = hard
+
+    def set_temperature(self, temperature: float) -> None:
+        """Set the temperature of the next draws.
+
+        Raises:
+            SearchSpaceError: Not above 0.
+        """
+        if not temperature > 0:
+            raise SearchSpaceError(
+                f'In space {self.space_id!r}: expected a temperature above 0, '
+                f'but got {temperature!r}'
+            )
+        self.tau = float(temperature)
+
+    def compute_arch_probs(self, arch_param: Tensor) -> Tensor:
+        """Draw weights from the Gumbel-softmax of the logits."""
+        return gumbel_softmax(arch_param, self.tau, hard=self.hard)

@@ -1,0 +1,90 @@
+"""The search space that the mutables of a supernet make up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from ..errors import SearchSpaceError
+from ..typing import SearchSpaces
+from .base import MutableModule
+from .traversal import traverse
+
+__all__ = ['build_search_spaces', 'find_mutables', 'mutables_inside']
+
+
+def find_mutables(supernet: nn.Module) -> Iterator[MutableModule]:
+    """Yield the mutables of ``supernet``, itself included, outer ones first."""
+    if isinstance(supernet, MutableModule):
+        yield supernet
+    for _, _, child in traverse(supernet):
+        if isinstance(child, MutableModule):
+            yield child
+
+
+def mutables_inside(mutable: MutableModule, choice_name: str) -> list[MutableModule]:
+    """Return the mutables inside one choice of ``mutable``, outer ones first."""
+    return list(find_mutables(mutable.choices[choice_name]))
+
+
+def build_search_spaces(supernet: nn.Module) -> SearchSpaces:
+    """List the spaces of a supernet, in the order in which they are met.
+
+    Returns:
+        ``{space_id: {'modules', 'choice_names', 'num_chosen', 'space_mask'}}``
+        where ``modules`` are the mutables that share the space, ``space_mask``
+        has shape ``(num_choices,)``.
+
+    Raises:
+        SearchSpaceError: No mutable at all, an id that is used for different
+            choices, or a mutable inside another one of the same space.
+    """
+    spaces: SearchSpaces = {}
+    for mutable in find_mutables(supernet):
+        space_id = mutable.space_id
+        if space_id not in spaces:
+            spaces[space_id] = {
+                'modules': [mutable],
+                'choice_names': mutable.full_choice_names,
+                'num_chosen': mutable.num_chosen,
+                'space_mask': mutable.build_space_mask(),
+            }
+            continue
+        _check_same_space(spaces[space_id]['modules'][0], mutable)
+        spaces[space_id]['modules'].append(mutable)
+    if not spaces:
+        raise SearchSpaceError(
+            f'{type(supernet).__name__} has nothing to search: it contains neither a mutable '
+            'nor a placeholder. Put a MutableModule (e.g. DifferentiableOP) or a Placeholder '
+            'where something is to be chosen'
+        )
+    return spaces
+
+
+def _traits(mutable: MutableModule) -> dict[str, object]:
+    """Return what mutables of one space must have in common."""
+    return {
+        'type': type(mutable).__name__,
+        'choices': mutable.full_choice_names,
+        'kinds of choices': tuple(type(m).__name__ for m in mutable.choice_modules),
+        'num_chosen': mutable.num_chosen,
+        'with_arch_param': getattr(mutable, 'with_arch_param', None),
+    }
+
+
+def _check_same_space(first: MutableModule, other: MutableModule) -> None:
+    expected, came = _traits(first), _traits(other)
+    for trait, value in expected.items():
+        if came[trait] != value:
+            raise SearchSpaceError(
+                f'The space id {first.space_id!r} is used twice for different things: expected '
+                f'{trait} {value!r} as in the first mutable with it, but another one has '
+                f'{came[trait]!r}; give them different space ids'
+            )
+    for outer, inner in ((first, other), (other, first)):
+        if any(module is inner for module in outer.modules()):
+            raise SearchSpaceError(
+                f'The space id {outer.space_id!r} is used twice, by a mutable and by one '
+                'inside of it; give them different space ids'
+            )

@@ -1,0 +1,37 @@
+"""The one walk over the modules of a supernet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+__all__ = ['traverse']
+
+
+def traverse(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Yield ``(parent, name, child)`` for every module below ``module``, parents first.
+
+    The caller may replace or remove the child while it looks at it: the walk
+    goes on below whatever then stands at ``name``.  A module that is used in
+    several places is visited once.
+
+    >>> net = nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh())
+    >>> [(name, type(child).__name__) for _, name, child in traverse(net)]
+    [('0', 'Sequential'), ('0', 'ReLU'), ('1', 'Tanh')]
+    """
+    seen = {id(module)}
+
+    def walk(parent: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+        for name in list(parent._modules):
+            child = parent._modules.get(name)
+            if child is None or id(child) in seen:
+                continue
+            seen.add(id(child))
+            yield parent, name, child
+            current = parent._modules.get(name)
+            if current is not None and (current is child or id(current) not in seen):
+                seen.add(id(current))
+                yield from walk(current)
+
+    return walk(module)
