@@ -1,0 +1,181 @@
+"""What every mutator does: fill holes, list spaces, apply a subnet."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from ..builder import MUTATORS
+from ..errors import BindingError, SearchSpaceError
+from ..export import deploy_subnet, export_subnet
+from ..host import BaseModule
+from ..mutables import build_search_spaces, convert_placeholders, mutables_inside
+from ..typing import ConfigDict, SearchSpaces, Subnet
+
+__all__ = ['BaseMutator']
+
+
+@MUTATORS.register_module()
+class BaseMutator(BaseModule):
+    """Owns the search space of one supernet.
+
+    Args:
+        placeholder_mapping: ``{group: config of a mutable}`` for the
+            placeholders of the supernet.  By default the mapping that the
+            supernet brings itself, its ``default_placeholder_mapping``.
+        init_cfg: As for the host's ``BaseModule``.
+
+    Attributes:
+        search_spaces: ``{space_id: {'modules', 'choice_names', 'num_chosen',
+            'space_mask'}}``, empty before :meth:`prepare_from_supernet`.
+    """
+
+    # Names of choices that a subnet never keeps.
+    ignore_choices: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        placeholder_mapping: Mapping[str, ConfigDict] | None = None,
+        init_cfg: Any | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.placeholder_mapping = placeholder_mapping
+        self.search_spaces: SearchSpaces = {}
+
+    def prepare_from_supernet(self, supernet: nn.Module) -> None:
+        """Replace the placeholders of ``supernet`` and list its spaces.
+
+        Raises:
+            BindingError: This mutator has a supernet already.
+            SearchSpaceError: The supernet has nothing to search, a
+                placeholder cannot be filled, or the spaces contradict each
+                other.  The supernet is then as it was.
+        """
+        if self.search_spaces:
+            raise BindingError(
+                f'This {type(self).__name__} is prepared already; call release(supernet) '
+                'before preparing it a second time'
+            )
+        undo = self.convert_placeholder(supernet, self._mapping_for(supernet))
+        try:
+            self.search_spaces = self.build_search_spaces(supernet)
+        except BaseException:
+            undo()
+            raise
+
+    def _mapping_for(self, supernet: nn.Module) -> Mapping[str, ConfigDict]:
+        if self.placeholder_mapping is not None:
+            return self.placeholder_mapping
+        mapping: dict[str, ConfigDict] = {}
+        for module in supernet.modules():
+            for group, cfg in getattr(module, 'default_placeholder_mapping', {}).items():
+                mapping.setdefault(group, cfg)
+        return mapping
+
+    def build_search_spaces(self, supernet: nn.Module) -> SearchSpaces:
+        """List the spaces of a supernet without placeholders."""
+        return build_search_spaces(supernet)
+
+    def convert_placeholder(
+        self, supernet: nn.Module, placeholder_mapping: Mapping[str, ConfigDict]
+    ) -> Any:
+        """Replace every placeholder in place; return a function that undoes it."""
+        return convert_placeholders(supernet, placeholder_mapping)
+
+    def release(self, supernet: nn.Module) -> None:
+        """Forget ``supernet``; the mutables stay in it.
+
+        Raises:
+            BindingError: This mutator was not prepared from ``supernet``.
+        """
+        self._check_prepared(supernet)
+        self.search_spaces = {}
+
+    def deploy_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> None:
+        """Make the choices of a subnet, in place: everything else is removed.
+
+        Args:
+            supernet: The supernet that this mutator was prepared from.
+            subnet_dict: ``{space_id: {'chosen': [choice names], ...}}``.
+
+        Raises:
+            SubnetError: The subnet does not fit the search space; nothing is
+                changed then.
+        """
+        self._check_prepared(supernet)
+        deploy_subnet(supernet, subnet_dict)
+
+    def export_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> nn.Module:
+        """Return the network of a subnet as a new, plain module.
+
+        It holds no mutables and no candidates that were not chosen, and its
+        weights are copies of the supernet's.
+
+        Args:
+            supernet: The supernet that this mutator was prepared from.
+            subnet_dict: ``{space_id: {'chosen': [choice names], ...}}``.
+
+        Raises:
+            SubnetError: The subnet does not fit the search space.
+        """
+        self._check_prepared(supernet)
+        return export_subnet(supernet, subnet_dict)
+
+    def random_subnet(self, seed: int | None = None) -> Subnet:
+        """Draw a subnet: in every space each choice is equally likely.
+
+        ``ignore_choices`` are left out, and so are spaces inside of edges
+        that were not chosen.
+
+        Args:
+            seed: Of the draw, which touches no global random state.
+
+        Raises:
+            SearchSpaceError: ``ignore_choices`` leaves nothing to choose.
+        """
+        rng = random.Random(seed)
+
+        def draw(space_id: str) -> dict[str, Any]:
+            names = self._eligible(space_id)
+            return {'chosen': rng.sample(names, self.search_spaces[space_id]['num_chosen'])}
+
+        return self._choose_everywhere(draw)
+
+    def _eligible(self, space_id: str) -> list[str]:
+        """Return the choices of a space that a subnet may keep."""
+        space = self.search_spaces[space_id]
+        names = [name for name in space['choice_names'] if name not in self.ignore_choices]
+        if len(names) < space['num_chosen']:
+            raise SearchSpaceError(
+                f'In space {space_id!r}: {space["num_chosen"]} of the choices '
+                f'{", ".join(space["choice_names"])} are to be kept, but `ignore_choices` '
+                f'{tuple(self.ignore_choices)} leaves {names}'
+            )
+        return names
+
+    def _choose_everywhere(self, choose: Callable[[str], dict[str, Any]]) -> Subnet:
+        """Make one choice per space, except where an outer choice dropped the space."""
+        subnet: Subnet = {}
+        dropped: set[int] = set()
+        for space_id, space in self.search_spaces.items():
+            if all(id(mutable) in dropped for mutable in space['modules']):
+                continue
+            subnet[space_id] = choose(space_id)
+            for mutable in space['modules']:
+                for name in mutable.choice_names:
+                    if name not in subnet[space_id]['chosen']:
+                        dropped |= {id(inner) for inner in mutables_inside(mutable, name)}
+        return subnet
+
+    def _check_prepared(self, supernet: nn.Module) -> None:
+        ours = {id(m) for space in self.search_spaces.values() for m in space['modules']}
+        if not any(id(module) in ours for module in supernet.modules()):
+            raise BindingError(
+                f'This {type(self).__name__} was not prepared from this '
+                f'{type(supernet).__name__}; call prepare_from_supernet(supernet) first. A '
+                'copy of a supernet needs the mutator copied along: '
+                'copy.deepcopy((supernet, mutator))'
+            )

@@ -1,0 +1,113 @@
+"""DARTS: weights by softmax, and the largest of them wins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..builder import MUTATORS
+from ..errors import SearchSpaceError
+from ..functional import top_names
+from ..mutables import mutables_inside
+from ..typing import Subnet
+from .differentiable import DifferentiableMutator
+
+__all__ = ['DartsMutator']
+
+
+@MUTATORS.register_module()
+class DartsMutator(DifferentiableMutator):
+    r"""Mixes by :math:`w = \mathrm{softmax}(\alpha)` and keeps the largest.
+
+    DARTS (Liu et al., ICLR 2019), sections 2.2 and 2.4.  In each space the
+    choice with the largest weight wins; a node without architecture
+    parameters of its own keeps the ``num_chosen`` inputs whose best operation
+    weighs most.  Choices in ``ignore_choices`` never win.
+
+    Args:
+        ignore_choices: Names of choices that a subnet never keeps.
+        **kwargs: As for :class:`BaseMutator`.
+
+    >>> import torch
+    >>> import mmrazor_mutators as mm
+    >>> choices = dict(none=torch.nn.Identity(), skip=torch.nn.Identity())
+    >>> supernet = mm.DifferentiableOP(space_id='a', choices=choices)
+    >>> mutator = mm.DartsMutator()
+    >>> mutator.prepare_from_supernet(supernet)
+    >>> mutator.search_subnet()['a']['chosen']
+    ['skip']
+    """
+
+    def __init__(self, ignore_choices: Sequence[str] = ('zero', 'none'), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if isinstance(ignore_choices, str):
+            raise SearchSpaceError(
+                f'Expected `ignore_choices` to be a list of names, but got {ignore_choices!r}'
+            )
+        self.ignore_choices = tuple(ignore_choices)
+
+    def choice_probs(self, arch_param: Tensor) -> Tensor:
+        """Return the scores by which choices are compared, within and across spaces.
+
+        Args:
+            arch_param: Logits, shape ``(num_choices,)``.
+
+        Returns:
+            Scores, shape ``(num_choices,)``, without any randomness.
+        """
+        return arch_param.softmax(-1)
+
+    def search_subnet(self) -> Subnet:
+        """Keep the best choice of every space, and of every node its best inputs.
+
+        Raises:
+            SearchSpaceError: ``ignore_choices`` leaves nothing to choose.
+        """
+        scores = {
+            space_id: dict(zip(space['choice_names'], self._scores(space_id), strict=True))
+            for space_id, space in self.search_spaces.items()
+            if space_id in self.arch_params
+        }
+
+        def choose(space_id: str) -> dict[str, Any]:
+            names = self._eligible(space_id)
+            if space_id in scores:
+                rated = {name: scores[space_id][name] for name in names}
+            else:
+                rated = {name: self._content_score(space_id, name, scores) for name in names}
+            chosen = top_names(rated, self.search_spaces[space_id]['num_chosen'])
+            return {'chosen': chosen, 'chosen_probs': [rated[name] for name in chosen]}
+
+        return self._choose_everywhere(choose)
+
+    def _scores(self, space_id: str) -> list[float]:
+        scores = self.choice_probs(self.arch_params[space_id].detach()).tolist()
+        if not all(map(math.isfinite, scores)):
+            raise SearchSpaceError(
+                f'In space {space_id!r}: the choices cannot be compared, because their scores '
+                f'are {scores}; the search has diverged'
+            )
+        return scores
+
+    def _content_score(
+        self, space_id: str, name: str, scores: Mapping[str, Mapping[str, float]]
+    ) -> float:
+        """Rate an input of a node by the best operation that may stand on it."""
+        mutable = self.search_spaces[space_id]['modules'][0]
+        inside = [inner.space_id for inner in mutables_inside(mutable, name)]
+        best = [
+            scores[inner][choice]
+            for inner in inside
+            if inner in scores
+            for choice in self._eligible(inner)
+        ]
+        if not best:
+            raise SearchSpaceError(
+                f'In space {space_id!r}: the choice {name!r} cannot be rated, because neither '
+                'the space nor anything inside of the choice has an architecture parameter; '
+                'set with_arch_param=True'
+            )
+        return max(best)

@@ -1,0 +1,285 @@
+"""Mutators that learn architecture parameters by gradient descent."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..builder import MUTATORS
+from ..distributed import same_draws
+from ..errors import BindingError, InputError, SearchSpaceError, did_you_mean
+from ..mutables import DifferentiableMutable, MutableModule
+from ..typing import Mixture, Subnet
+from .base import BaseMutator
+from .binding import ForwardScope, SpaceRelaxation, bind, hook_trunk, is_bound, release
+
+__all__ = ['DifferentiableMutator']
+
+
+def _relaxes_itself(mutable: MutableModule) -> bool:
+    """Whether the mutable's class has a relaxation of its own, as in MMRazor 0.x."""
+    own = getattr(type(mutable), 'compute_arch_probs', None)
+    return own is not None and own is not DifferentiableMutable.compute_arch_probs
+
+
+@MUTATORS.register_module()
+class DifferentiableMutator(BaseMutator):
+    """Owns the architecture parameters of a supernet and lends them to its mutables.
+
+    A subclass says how logits become weights (:meth:`relax`) and how a subnet
+    is read off (:meth:`search_subnet`).
+
+    Args:
+        **kwargs: As for :class:`BaseMutator`.
+
+    Attributes:
+        arch_params: ``nn.ParameterDict``, ``{space_id: logits}`` with logits
+            of shape ``(num_choices,)``.  Spaces without an architecture
+            parameter (``with_arch_param=False``) are not in it.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.arch_params = nn.ParameterDict()
+        self.epoch = 0
+        self.max_epochs = 1
+        self._scope = ForwardScope(self.relax_spaces)
+        self._hooks: list[Any] = []
+
+    def prepare_from_supernet(self, supernet: nn.Module) -> None:
+        """Fill the placeholders, list the spaces and bind one parameter to each.
+
+        Preparing again after :meth:`release` keeps the parameters, so that an
+        optimizer over them stays valid.
+
+        Raises:
+            BindingError: The supernet or this mutator is bound already.
+            SearchSpaceError: See :meth:`BaseMutator.prepare_from_supernet`.
+        """
+        for module in supernet.modules():
+            if is_bound(module):
+                raise BindingError(
+                    f'The mutable of space {module.space_id!r} is bound to a mutator already; '
+                    'call release(supernet) on that mutator before preparing the supernet '
+                    'again'
+                )
+        super().prepare_from_supernet(supernet)
+        try:
+            self._keep_arch_params(self.build_arch_params(supernet))
+            self.modify_supernet_forward(supernet)
+        except BaseException:
+            self._unbind()
+            self.search_spaces = {}
+            raise
+        self._hooks = hook_trunk(supernet, self._scope)
+
+    def build_arch_params(self, supernet: nn.Module) -> nn.ParameterDict:
+        """Return new logits for every space that asks for them.
+
+        They are created where the supernet's parameters are, in their dtype.
+        """
+        like = next((p for p in supernet.parameters() if p.is_floating_point()), torch.empty(0))
+        arch_params = nn.ParameterDict()
+        for space_id, space in self.search_spaces.items():
+            mutable = space['modules'][0]
+            build = getattr(mutable, 'build_arch_param', None)
+            arch_param = build() if build is not None else None
+            if arch_param is not None:
+                arch_params[space_id] = nn.Parameter(arch_param.detach().to(like))
+        return arch_params
+
+    def _keep_arch_params(self, built: nn.ParameterDict) -> None:
+        """Take over ``built``, but keep each parameter of ours that still fits."""
+        for space_id in list(self.arch_params):
+            if (
+                space_id not in built
+                or built[space_id].shape != self.arch_params[space_id].shape
+            ):
+                del self.arch_params[space_id]
+        for space_id, arch_param in built.items():
+            if space_id not in self.arch_params:
+                self.arch_params[space_id] = arch_param
+
+    def modify_supernet_forward(self, supernet: nn.Module) -> None:
+        """Bind its architecture parameter into the ``forward`` of every mutable."""
+        for space_id, arch_param in self.arch_params.items():
+            relax = SpaceRelaxation(space_id, arch_param, self._relax_space, self._scope)
+            for mutable in self.search_spaces[space_id]['modules']:
+                bind(mutable, arch_param, relax)
+
+    def _unbind(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        for space in self.search_spaces.values():
+            for mutable in space['modules']:
+                release(mutable)
+
+    def release(self, supernet: nn.Module) -> None:
+        """Take everything back that was lent; ``arch_params`` stay with this mutator.
+
+        Raises:
+            BindingError: This mutator was not prepared from ``supernet``.
+        """
+        self._check_prepared(supernet)
+        self._unbind()
+        super().release(supernet)
+
+    def deploy_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> None:
+        """Make the choices of a subnet, in place, and release what remains.
+
+        Raises:
+            SubnetError: The subnet does not fit the search space; nothing is
+                changed then.
+        """
+        super().deploy_subnet(supernet, subnet_dict)
+        self._unbind()
+
+    def export_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> nn.Module:
+        """Return the network of a subnet as a new, plain module; see :class:`BaseMutator`."""
+        # The hooks lead to this mutator, which has no business in the copy.
+        hooked = bool(self._hooks)
+        for hook in self._hooks:
+            hook.remove()
+        try:
+            return super().export_subnet(supernet, subnet_dict)
+        finally:
+            if hooked:
+                self._hooks = hook_trunk(supernet, self._scope)
+
+    def relax(self, arch_param: Tensor) -> Tensor:
+        """Turn logits into the weights of a mixture: softmax.
+
+        This is the method that a new algorithm overrides.  It is called once
+        per space and forward pass, however many mutables share the space.
+
+        Args:
+            arch_param: Logits, shape ``(num_choices,)``.
+
+        Returns:
+            Weights of the choices, shape ``(num_choices,)``, differentiable
+            with respect to ``arch_param``.
+        """
+        return arch_param.softmax(-1)
+
+    def sample_paths(self, weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        """Return the choices that run, for those spaces in which not all of them do.
+
+        Called once per forward pass with the weights of all spaces, so that
+        one look at the device serves them all.  By default every choice runs.
+        """
+        return {}
+
+    def relax_spaces(self) -> dict[str, Mixture]:
+        """Relax every space for one forward pass."""
+        return self._mixtures(dict(self.arch_params))
+
+    def _relax_space(self, space_id: str, arch_param: Tensor) -> Mixture:
+        return self._mixtures({space_id: arch_param})[space_id]
+
+    def _mixtures(self, arch_params: Mapping[str, Tensor]) -> dict[str, Mixture]:
+        weights, ours = {}, {}
+        device = next(iter(arch_params.values()), torch.empty(0)).device
+        with same_draws(device):
+            for space_id, arch_param in arch_params.items():
+                mutable = self.search_spaces[space_id]['modules'][0]
+                if _relaxes_itself(mutable):
+                    weights[space_id] = mutable.compute_arch_probs(arch_param)
+                else:
+                    weights[space_id] = ours[space_id] = self.relax(arch_param)
+        paths = self.sample_paths(ours)
+        return {sid: Mixture(weight, paths.get(sid)) for sid, weight in weights.items()}
+
+    @contextmanager
+    def mixing(self, weights: Mapping[str, Tensor | Mixture]) -> Iterator[None]:
+        """Mix with the given weights instead of relaxed logits, inside of a ``with`` block.
+
+        Weights from outside reach places that a bound parameter cannot, such
+        as ``torch.func`` transforms or a discrete choice inside the supernet.
+
+        Args:
+            weights: ``{space_id: weights}``, of shape ``(num_choices,)`` each.
+                Other spaces are relaxed as always.
+
+        Raises:
+            SearchSpaceError: A space without an architecture parameter.
+            InputError: Weights of the wrong shape.
+        """
+        mixtures = {}
+        for space_id, weight in weights.items():
+            if space_id not in self.arch_params:
+                raise SearchSpaceError(
+                    f'There is no architecture parameter of a space {space_id!r}; '
+                    f'{did_you_mean(space_id, self.arch_params)}'
+                )
+            mixture = weight if isinstance(weight, Mixture) else Mixture(weight)
+            expected = tuple(self.arch_params[space_id].shape)
+            if tuple(mixture.weights.shape) != expected:
+                raise InputError(
+                    f'In space {space_id!r}: expected weights of shape {expected}, but got '
+                    f'{tuple(mixture.weights.shape)}'
+                )
+            mixtures[space_id] = mixture
+        with self._scope.fixing(mixtures):
+            yield
+
+    def regularization(self) -> Tensor:
+        """Return a scalar that is added to the architecture loss; 0 by default."""
+        like = next(iter(self.arch_params.values()), torch.empty(0))
+        return like.new_zeros((), requires_grad=False)
+
+    def on_epoch(self, epoch: int, max_epochs: int) -> None:
+        """Move every schedule to an epoch; call it before the epoch begins.
+
+        Args:
+            epoch: From 0 to ``max_epochs - 1``.
+            max_epochs: Number of epochs of the whole search.
+
+        Raises:
+            InputError: An epoch outside of that range.
+        """
+        if not 0 <= epoch < max_epochs:
+            raise InputError(
+                f'Expected an epoch from 0 to {max_epochs - 1}, the last one of max_epochs='
+                f'{max_epochs}, but got {epoch}'
+            )
+        self.epoch, self.max_epochs = epoch, max_epochs
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return what ``state_dict`` holds beside the parameters."""
+        return {'epoch': self.epoch, 'max_epochs': self.max_epochs}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Go on where :meth:`get_extra_state` was called."""
+        self.on_epoch(state['epoch'], state['max_epochs'])
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        *args: Any,
+    ) -> None:
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, *args
+        )
+        # Checkpoints of MMRazor hold nothing but the parameters.
+        extra = f'{prefix}_extra_state'
+        if extra in missing_keys:
+            missing_keys.remove(extra)
+
+    @abstractmethod
+    def search_subnet(self) -> Subnet:
+        """Read the best subnet off the architecture parameters.
+
+        Returns:
+            ``{space_id: {'chosen': [choice names], ...}}``, safe to write as
+            YAML.
+        """

@@ -1,0 +1,121 @@
+"""Mutators that draw: SNAS softly, GDAS one path at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..builder import MUTATORS
+from ..errors import ConfigError, did_you_mean
+from ..functional import exponential_schedule, gumbel_softmax, linear_schedule
+from .darts import DartsMutator
+
+__all__ = ['GDASMutator', 'SNASMutator']
+
+_SCHEDULES: dict[str, Callable[[float, float, float, int], float]] = {
+    'linear': linear_schedule,
+    'exponential': exponential_schedule,
+}
+
+
+@MUTATORS.register_module()
+class SNASMutator(DartsMutator):
+    r"""Mixes by a soft Gumbel draw, :math:`\mathrm{softmax}((\log p + G) / \tau)`.
+
+    SNAS (Xie et al., ICLR 2019), sections 2.2 and 2.3, with
+    :math:`p = \mathrm{softmax}(\alpha)`.  There is one draw per space and
+    forward pass, shared by all mutables of the space.
+
+    Args:
+        tau_max: Temperature in the first epoch, above 0.
+        tau_min: Temperature in the last epoch, above 0.
+        schedule: How to get from one to the other: ``'exponential'`` or
+            ``'linear'``.
+        **kwargs: As for :class:`DartsMutator`.
+
+    Attributes:
+        tau: The temperature of the epoch.
+
+    Raises:
+        ConfigError: A temperature that is not above 0, or an unknown schedule.
+
+    >>> import mmrazor_mutators as mm
+    >>> mutator = mm.SNASMutator(tau_max=1.0, tau_min=0.25)
+    >>> mutator.on_epoch(1, max_epochs=3)
+    >>> mutator.tau
+    0.5
+    """
+
+    hard = False
+
+    def __init__(
+        self,
+        tau_max: float = 1.0,
+        tau_min: float = 0.03,
+        schedule: str = 'exponential',
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        for name, tau in (('tau_max', tau_max), ('tau_min', tau_min)):
+            if not tau > 0:
+                raise ConfigError(f'Expected `{name}` to be above 0, but got {tau!r}')
+        if schedule not in _SCHEDULES:
+            raise ConfigError(
+                f'{schedule!r} is not a temperature schedule; '
+                f'{did_you_mean(str(schedule), _SCHEDULES)}'
+            )
+        self.tau_max = float(tau_max)
+        self.tau_min = float(tau_min)
+        self.schedule = schedule
+        self.tau = self.tau_max
+
+    def on_epoch(self, epoch: int, max_epochs: int) -> None:
+        """Set the temperature of an epoch, also in mutables that draw by themselves."""
+        super().on_epoch(epoch, max_epochs)
+        self.tau = _SCHEDULES[self.schedule](self.tau_max, self.tau_min, epoch, max_epochs)
+        for space in self.search_spaces.values():
+            for mutable in space['modules']:
+                if hasattr(mutable, 'set_temperature'):
+                    mutable.set_temperature(self.tau)
+
+    def relax(self, arch_param: Tensor) -> Tensor:
+        """Draw weights, shape ``(num_choices,)``, from logits of that shape."""
+        return gumbel_softmax(arch_param, self.tau, hard=self.hard)
+
+
+@MUTATORS.register_module()
+class GDASMutator(SNASMutator):
+    r"""Draws one path per space and runs nothing else.
+
+    GDAS (Dong & Yang, CVPR 2019), section 3.2: the weights are the one-hot
+    argmax of a Gumbel-softmax draw with the gradient of the soft one.  The
+    chosen candidate runs; each other one adds its weight as a scalar, which
+    is 0 but lets a gradient through, as in the authors' code.
+
+    Args:
+        tau_max: Temperature in the first epoch, above 0.
+        tau_min: Temperature in the last epoch, above 0.
+        schedule: ``'linear'`` (the authors') or ``'exponential'``.
+        **kwargs: As for :class:`SNASMutator`.
+    """
+
+    hard = True
+
+    def __init__(
+        self,
+        tau_max: float = 10.0,
+        tau_min: float = 0.1,
+        schedule: str = 'linear',
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(tau_max=tau_max, tau_min=tau_min, schedule=schedule, **kwargs)
+
+    def sample_paths(self, weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+        """Run the drawn choice of every space; looks at the device once."""
+        if not weights:
+            return {}
+        drawn = torch.stack([weight.detach().argmax() for weight in weights.values()]).tolist()
+        return {space_id: (index,) for space_id, index in zip(weights, drawn, strict=True)}
