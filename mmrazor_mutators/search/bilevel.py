@@ -1,0 +1,283 @@
+"""The search step: one step of the architecture, then one of the weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..builder import build_hypergradient
+from ..distributed import average_
+from ..errors import ConfigError, InputError, NonFiniteLossError
+from ..mutators import DifferentiableMutator
+from ..typing import ConfigDict, LossFn
+from .guards import buffers_kept_on_error, frozen, get_rng_state, set_rng_state
+from .hypergradients import ArchGradient, Hypergradient
+
+__all__ = ['BilevelSearch']
+
+
+class BilevelSearch:
+    r"""Trains the weights of a supernet and its architecture parameters together.
+
+    DARTS (Liu et al., ICLR 2019), algorithm 1: each step moves
+    :math:`\alpha` down the hypergradient of the loss on an architecture
+    batch, then :math:`w` down the gradient of the loss on a training batch.
+
+    Gradients are computed for just what is stepped.  After a step the
+    ``.grad`` of an architecture parameter is its hypergradient, and that of a
+    weight its training gradient (clipped), with ``None`` where the loss does
+    not depend on it.  A step that raises leaves weights, buffers and
+    gradients as they were; an architecture step that was complete by then
+    stays.
+
+    Args:
+        supernet: Prepared by ``mutator``.
+        mutator: Owns the architecture parameters.
+        loss_fn: ``(outputs, targets) -> scalar``.
+        weight_optimizer: Over parameters of the supernet.
+        arch_optimizer: Over ``mutator.arch_params.values()``.
+        hypergradient: ``'first_order'``, ``'finite_difference'``,
+            ``'exact'``, ``'neumann'``, ``'cg'``, or a config such as
+            ``dict(type='finite_difference', radius=0.01)``.
+        grad_clip: Largest norm of the gradient of all weights together;
+            ``None`` for no limit.
+        arch_start_epoch: First epoch with architecture steps.
+        arch_interval: Take an architecture step in every n-th step only.
+
+    Raises:
+        ConfigError: Optimizers that do not fit the mutator, or an option
+            outside of its range.
+
+    >>> import torch
+    >>> import mmrazor_mutators as mm
+    >>> choices = dict(linear=nn.Linear(2, 1), zero=nn.Linear(2, 1))
+    >>> supernet = mm.DifferentiableOP(space_id='a', choices=choices)
+    >>> mutator = mm.DartsMutator()
+    >>> mutator.prepare_from_supernet(supernet)
+    >>> search = BilevelSearch(
+    ...     supernet,
+    ...     mutator,
+    ...     nn.functional.mse_loss,
+    ...     torch.optim.SGD(supernet.parameters(), lr=0.1),
+    ...     torch.optim.Adam(mutator.arch_params.values(), lr=3e-4),
+    ... )
+    >>> batch = torch.ones(4, 2), torch.zeros(4, 1)
+    >>> sorted(search.step(batch, batch))
+    ['arch_loss', 'loss']
+    """
+
+    def __init__(
+        self,
+        supernet: nn.Module,
+        mutator: DifferentiableMutator,
+        loss_fn: LossFn,
+        weight_optimizer: Optimizer,
+        arch_optimizer: Optimizer,
+        hypergradient: str | ConfigDict | Hypergradient = 'first_order',
+        *,
+        grad_clip: float | None = None,
+        arch_start_epoch: int = 0,
+        arch_interval: int = 1,
+    ) -> None:
+        self.supernet = supernet
+        self.mutator = mutator
+        self.loss_fn = loss_fn
+        self.weight_optimizer = weight_optimizer
+        self.arch_optimizer = arch_optimizer
+        self.hypergradient: Hypergradient = (
+            hypergradient
+            if isinstance(hypergradient, Hypergradient)
+            else build_hypergradient(hypergradient)
+        )
+        if grad_clip is not None and not grad_clip > 0:
+            raise ConfigError(
+                f'Expected `grad_clip` to be above 0 or None, but got {grad_clip!r}'
+            )
+        if arch_interval < 1:
+            raise ConfigError(
+                f'Expected `arch_interval` to be at least 1, but got {arch_interval!r}'
+            )
+        self.grad_clip = grad_clip
+        self.arch_start_epoch = arch_start_epoch
+        self.arch_interval = arch_interval
+        self.weights: Sequence[Tensor] = _params_of(weight_optimizer)
+        self.arch_params: Sequence[Tensor] = _params_of(arch_optimizer)
+        self._check_optimizers()
+        self.epoch = 0
+        self.iteration = 0
+
+    def _check_optimizers(self) -> None:
+        ours = {id(param): name for name, param in self.mutator.arch_params.items()}
+        missing = ours.keys() - {id(param) for param in self.arch_params}
+        if not ours or missing:
+            lacking = [name for key, name in ours.items() if key in missing]
+            raise ConfigError(
+                'Expected `arch_optimizer` to hold every architecture parameter of the '
+                f'mutator, but it lacks {", ".join(lacking) or "them (there are none)"}; call '
+                'mutator.prepare_from_supernet(supernet) and then build the optimizer over '
+                'mutator.arch_params.values()'
+            )
+        shared = [ours[id(param)] for param in self.weights if id(param) in ours]
+        if shared:
+            raise ConfigError(
+                'Expected `weight_optimizer` to hold weights only, but it holds the '
+                f'architecture parameters of {", ".join(shared)} as well'
+            )
+
+    def on_epoch(self, epoch: int, max_epochs: int) -> None:
+        """Move every schedule to an epoch; call it before the epoch begins."""
+        self.mutator.on_epoch(epoch, max_epochs)
+        self.epoch = epoch
+
+    def compute_loss(self, batch: Any) -> Tensor:
+        """Return the loss of a batch; override it for batches of another form.
+
+        Args:
+            batch: A pair ``(inputs, targets)``.
+        """
+        if not isinstance(batch, Sequence) or len(batch) != 2:
+            came = (
+                f'{len(batch)} parts' if isinstance(batch, Sequence) else type(batch).__name__
+            )
+            raise InputError(f'Expected a batch to be a pair (inputs, targets), but got {came}')
+        inputs, targets = batch
+        return self.loss_fn(self.supernet(inputs), targets)
+
+    def train_loss(self, batch: Any) -> Tensor:
+        """Return the loss that the weights minimise."""
+        return _scalar(self.compute_loss(batch))
+
+    def arch_loss(self, batch: Any) -> Tensor:
+        """Return the loss that the architecture minimises, regularisation included."""
+        return _scalar(self.compute_loss(batch)) + self.mutator.regularization()
+
+    def gradient(
+        self, loss: Tensor, params: Sequence[Tensor], *, retain_graph: bool = False
+    ) -> list[Tensor | None]:
+        """Return gradients, averaged over the ranks of a distributed run.
+
+        ``None`` where the loss does not depend on a parameter.
+        """
+        grads = torch.autograd.grad(
+            loss, list(params), retain_graph=retain_graph, allow_unused=True
+        )
+        average_([grad for grad in grads if grad is not None])
+        return list(grads)
+
+    @property
+    def takes_arch_step(self) -> bool:
+        """Whether the next :meth:`step` moves the architecture parameters."""
+        return self.epoch >= self.arch_start_epoch and self.iteration % self.arch_interval == 0
+
+    def step(self, train_batch: Any, arch_batch: Any = None) -> dict[str, Tensor]:
+        """Step the architecture, where it is due, and then the weights.
+
+        Args:
+            train_batch: ``(inputs, targets)`` of the weights' half of the data.
+            arch_batch: The same of the architecture's half; may be ``None``
+                in a step that takes no architecture step.
+
+        Returns:
+            Detached scalars: ``loss``, and ``arch_loss`` if it was evaluated.
+
+        Raises:
+            NonFiniteLossError: A loss or hypergradient that is NaN or infinite.
+            InputError: A batch or a loss of the wrong form.
+        """
+        logs = {}
+        with buffers_kept_on_error(self.supernet):
+            if self.takes_arch_step:
+                logs['arch_loss'] = self._step_arch(train_batch, arch_batch)
+        with buffers_kept_on_error(self.supernet):
+            logs['loss'] = self._step_weights(train_batch)
+        self.iteration += 1
+        return logs
+
+    def _step_arch(self, train_batch: Any, arch_batch: Any) -> Tensor:
+        result: ArchGradient = self.hypergradient(self, train_batch, arch_batch)
+        size = torch.stack(torch._foreach_norm(result.grads)).sum().to(result.loss)
+        if not torch.isfinite(result.loss + size):
+            raise self._diverged('architecture', result.loss, size)
+        for param, grad in zip(self.arch_params, result.grads, strict=True):
+            param.grad = grad
+        self.arch_optimizer.step()
+        return result.loss
+
+    def _step_weights(self, train_batch: Any) -> Tensor:
+        with frozen(self.arch_params):
+            loss = self.train_loss(train_batch)
+            grads = self.gradient(loss, self.weights)
+        loss = loss.detach()
+        if not torch.isfinite(loss):
+            raise self._diverged('training', loss)
+        for weight, grad in zip(self.weights, grads, strict=True):
+            weight.grad = grad
+        if self.grad_clip is not None:
+            nn.utils.clip_grad_norm_(self.weights, self.grad_clip)
+        self.weight_optimizer.step()
+        return loss
+
+    def _diverged(
+        self, which: str, loss: Tensor, size: Tensor | None = None
+    ) -> NonFiniteLossError:
+        what = f'The {which} loss is {loss.item():g}'
+        if size is not None and torch.isfinite(loss):
+            what = f'The gradient of the {which} loss ({loss.item():g}) is {size.item():g}'
+        return NonFiniteLossError(
+            f'{what} in epoch {self.epoch}, step {self.iteration}; no step was taken. Look for '
+            'NaN in the batch, or lower the learning rates or set grad_clip'
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return copies of everything that is needed to go on bit for bit."""
+        state = {
+            'supernet': self.supernet.state_dict(),
+            'mutator': self.mutator.state_dict(),
+            'weight_optimizer': self.weight_optimizer.state_dict(),
+            'arch_optimizer': self.arch_optimizer.state_dict(),
+            'epoch': self.epoch,
+            'iteration': self.iteration,
+            'rng': get_rng_state(),
+        }
+        return copy.deepcopy(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was called.
+
+        Raises:
+            ConfigError: A state of something else.
+        """
+        expected = ('supernet', 'mutator', 'weight_optimizer', 'arch_optimizer')
+        absent = [key for key in (*expected, 'epoch', 'iteration', 'rng') if key not in state]
+        if absent:
+            raise ConfigError(
+                f'Expected the state of a BilevelSearch, but it lacks {", ".join(absent)}'
+            )
+        for key in expected:
+            getattr(self, key).load_state_dict(state[key])
+        self.epoch = state['epoch']
+        self.iteration = state['iteration']
+        set_rng_state(state['rng'])
+
+
+def _params_of(optimizer: Optimizer) -> list[Tensor]:
+    """Return the parameters in the optimizer's own order, which never changes."""
+    groups: Iterable[dict[str, Any]] = optimizer.param_groups
+    return [param for group in groups for param in group['params']]
+
+
+def _scalar(loss: Any) -> Tensor:
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        came = f'shape {tuple(loss.shape)}' if isinstance(loss, Tensor) else type(loss).__name__
+        raise InputError(f'Expected the loss to be a scalar tensor, but got {came}')
+    if not loss.requires_grad:
+        raise InputError(
+            'The loss depends neither on the weights nor on the architecture parameters; is '
+            'the supernet frozen, or does the loss detach its input?'
+        )
+    return loss.reshape(())

@@ -1,0 +1,63 @@
+"""What the hypergradients by the implicit function theorem have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..guards import buffers_kept
+from .base import ArchGradient, BilevelProblem, Hypergradient
+from .tensors import dot, filled
+
+__all__ = ['Implicit', 'MatVec']
+
+MatVec = Callable[[list[Tensor]], list[Tensor]]
+"""``v -> H v`` for a symmetric matrix, on vectors that are lists of tensors."""
+
+
+class Implicit(Hypergradient):
+    r"""Differentiates through the minimum of the training loss.
+
+    Lorraine et al., AISTATS 2020, equation 2: where
+    :math:`\nabla_w L_\mathrm{train} = 0`,
+
+    .. math::
+        \frac{d}{d\alpha} L_\mathrm{arch}
+        = \nabla_\alpha L_\mathrm{arch}
+        - \nabla^2_{\alpha, w} L_\mathrm{train}\, H^{-1} \nabla_w L_\mathrm{arch},
+        \qquad H = \nabla^2_w L_\mathrm{train}.
+
+    Subclasses say how :math:`H^{-1} v` is approximated.
+    """
+
+    def __call__(
+        self, problem: BilevelProblem, train_batch: Any, arch_batch: Any
+    ) -> ArchGradient:
+        """Return the architecture loss at the weights and its total derivative."""
+        weights, arch_params = list(problem.weights), list(problem.arch_params)
+        with buffers_kept(problem.supernet):
+            loss = problem.arch_loss(arch_batch)
+            grads = problem.gradient(loss, [*arch_params, *weights])
+            direct = filled(grads[: len(arch_params)], arch_params)
+            vector = filled(grads[len(arch_params) :], weights)
+
+            train_grads = torch.autograd.grad(
+                problem.train_loss(train_batch), weights, create_graph=True, allow_unused=True
+            )
+
+            def hessian_product(v: list[Tensor]) -> list[Tensor]:
+                product = problem.gradient(dot(train_grads, v), weights, retain_graph=True)
+                return filled(product, weights)
+
+            solution = self.solve(hessian_product, vector)
+            indirect = problem.gradient(dot(train_grads, solution), arch_params)
+        total = [d - i for d, i in zip(direct, filled(indirect, arch_params), strict=True)]
+        return ArchGradient(loss.detach(), total)
+
+    @abstractmethod
+    def solve(self, hessian_product: MatVec, vector: list[Tensor]) -> list[Tensor]:
+        """Return an approximation of the inverse Hessian times ``vector``."""

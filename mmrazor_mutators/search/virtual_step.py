@@ -1,0 +1,135 @@
+"""The step that an optimizer would take, without taking it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+
+from ..errors import ConfigError
+
+__all__ = ['pull_back', 'virtual_step']
+
+
+def virtual_step(
+    optimizer: Optimizer, params: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> list[Tensor]:
+    r"""Return the weights that ``optimizer.step()`` would lead to.
+
+    Neither the parameters nor the optimizer's state change.
+
+    Args:
+        optimizer: SGD, or any other of ``torch.optim`` that has a
+            differentiable step (Adam, AdamW, RMSprop ...).
+        params: The optimizer's parameters, in the order of its groups.
+        grads: A gradient for each, or ``None`` where there is none.
+
+    Returns:
+        New tensors, differentiable with respect to ``grads``.  For SGD,
+        :math:`w - \eta\,(\mu b + g + \lambda w)` with momentum buffer
+        :math:`b` and weight decay :math:`\lambda` (DARTS, Liu et al., ICLR
+        2019, equation 6, as its authors' code computes it), and dampening and
+        Nesterov's rule where they are set.
+
+    Raises:
+        ConfigError: The step of this optimizer cannot be differentiated.
+
+    >>> w = torch.nn.Parameter(torch.tensor([1.0]))
+    >>> virtual_step(torch.optim.SGD([w], lr=0.1), [w], [torch.tensor([2.0])])
+    [tensor([0.8000])]
+    """
+    if isinstance(optimizer, SGD):
+        return _sgd(optimizer, params, grads)
+    if 'differentiable' not in optimizer.defaults:
+        raise ConfigError(
+            'A hypergradient of second order differentiates the step of the weight optimizer, '
+            f'which {type(optimizer).__name__} does not support; use an optimizer of '
+            "torch.optim such as SGD or Adam, or hypergradient='first_order'"
+        )
+    return _by_its_own_code(optimizer, params, grads)
+
+
+def _sgd(
+    optimizer: SGD, params: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """Write the step of SGD out.
+
+    Its own code, in differentiable mode, detaches the first momentum buffer.
+    """
+    group_of = {id(p): group for group in optimizer.param_groups for p in group['params']}
+    stepped = []
+    for param, grad in zip(params, grads, strict=True):
+        weight, group = param.detach(), group_of[id(param)]
+        if grad is None:
+            stepped.append(weight.clone())
+            continue
+        change = -grad if group['maximize'] else grad
+        if group['weight_decay'] != 0:
+            change = change + group['weight_decay'] * weight
+        if group['momentum'] != 0:
+            previous = optimizer.state.get(param, {}).get('momentum_buffer')
+            buffer = (
+                change
+                if previous is None
+                else group['momentum'] * previous + (1 - group['dampening']) * change
+            )
+            change = change + group['momentum'] * buffer if group['nesterov'] else buffer
+        stepped.append(weight - group['lr'] * change)
+    return stepped
+
+
+def _by_its_own_code(
+    optimizer: Optimizer, params: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """Run the optimizer's step on copies of the parameters and of its state."""
+    copies = {id(param): param.detach().clone() for param in params}
+    groups: list[dict[str, Any]] = [
+        {
+            **group,
+            'params': [copies[id(param)] for param in group['params']],
+            # The fused and batched kernels cannot be differentiated.
+            **{'differentiable': True, 'foreach': False, 'fused': False},
+        }
+        for group in optimizer.param_groups
+    ]
+    shadow = type(optimizer)(groups, lr=groups[0]['lr'], differentiable=True)  # type: ignore[call-arg]
+    for param, grad in zip(params, grads, strict=True):
+        copy = copies[id(param)]
+        copy.grad = grad
+        if param in optimizer.state:
+            shadow.state[copy] = {
+                key: value.clone() if isinstance(value, Tensor) else value
+                for key, value in optimizer.state[param].items()
+            }
+    shadow.step()
+    for copy in copies.values():
+        copy.grad = None  # It would keep the graph alive in a cycle.
+    return [copies[id(param)] for param in params]
+
+
+def pull_back(
+    stepped: Sequence[Tensor], grads: Sequence[Tensor | None], vector: Sequence[Tensor]
+) -> list[Tensor]:
+    """Multiply a vector by the transposed derivative of :func:`virtual_step`.
+
+    Args:
+        stepped: What :func:`virtual_step` returned.
+        grads: The leaves that it was given.
+        vector: A tensor for each parameter.
+
+    Returns:
+        A tensor for each parameter, zeros where there was no gradient.
+    """
+    moved = [(s, g, v) for s, g, v in zip(stepped, grads, vector, strict=True) if g is not None]
+    outputs, leaves, vectors = map(list, zip(*moved, strict=True))
+    products = iter(torch.autograd.grad(outputs, leaves, vectors))
+    return [
+        torch.zeros_like(value)
+        if grad is None
+        # An adaptive step has a kink where a gradient was 0 from the start.
+        else next(products).nan_to_num_(nan=0.0)
+        for grad, value in zip(grads, vector, strict=True)
+    ]
