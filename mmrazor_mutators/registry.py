@@ -8,6 +8,7 @@ config of any host project finds our parts.
 from __future__ import annotations
 
 import inspect
+import pkgutil
 from typing import Any
 
 from . import host
@@ -116,7 +117,12 @@ def build_from_cfg(cfg: Any, registry: PartRegistry, default_args: Any = None) -
                     f'{part.__name__} takes no argument {name!r}; '
                     f'{did_you_mean(str(name), sorted(accepted))}'
                 )
-    return part(**arguments)
+    try:
+        return part(**arguments)
+    except TypeError as error:
+        if 'required' not in str(error):
+            raise
+        raise ConfigError(f'The config of {part.__name__} is incomplete: {error}') from error
 
 
 class PartRegistry(host.Registry):
@@ -168,15 +174,18 @@ class PartRegistry(host.Registry):
         if scope in (None, SCOPE) and name in self.module_dict:
             return self.module_dict[name]
         # Ours alone are looked up by bare name: a mutator is never a host's layer.
-        if scope not in (None, SCOPE) or (self.parent is not None and scope is None):
-            lookup = self.parent if self.parent is not None else MODELS.parent
-            try:
-                found = lookup.get(key)
-            except Exception as error:  # Whatever importing the name may raise.
-                raise self._unknown(key) from error
-            if callable(found):
-                return found
-        raise self._unknown(key)
+        try:
+            if scope == SCOPE and '.' in name:
+                found = pkgutil.resolve_name(key)
+            elif scope != SCOPE and (scope is not None or self.parent is not None):
+                found = (self.parent or MODELS.parent).get(key)
+            else:
+                found = None
+        except Exception as error:  # Whatever importing the name may raise.
+            raise self._unknown(key) from error
+        if not callable(found):
+            raise self._unknown(key)
+        return found
 
     def _unknown(self, key: str) -> UnknownTypeError:
         _, name = self.split_scope_key(key)

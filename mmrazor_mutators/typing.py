@@ -30,10 +30,14 @@ class Mixture(NamedTuple):
         paths: Indices of the choices that are run, or ``None`` for all of
             them.  A choice that is not run still lends its weight as a scalar,
             so that a straight-through estimator reaches its logit.
+        silent: Indices of further choices that run without a graph: their
+            outputs give the exact gradient of their weights, which are 0,
+            and nothing is learnt in them.
     """
 
     weights: Tensor
     paths: tuple[int, ...] | None = None
+    silent: tuple[int, ...] = ()
 
 
 Relax = Callable[[Tensor], Mixture]

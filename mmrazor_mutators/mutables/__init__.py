@@ -5,7 +5,8 @@ from .differentiable import DifferentiableMutable, GumbelMutable
 from .edge import DifferentiableEdge, GumbelEdge, MutableEdge
 from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
 from .placeholder import Placeholder, convert_placeholders
-from .spaces import build_search_spaces, find_mutables, mutables_inside
+from .plain import ParallelSum, SelectedSum
+from .spaces import build_search_spaces, find_mutables, mutables_dropped, mutables_inside
 from .subnet import dump_subnet, load_subnet, match_subnet
 from .traversal import traverse
 
@@ -20,13 +21,16 @@ __all__ = [
     'MutableModule',
     'MutableOP',
     'OneShotOP',
+    'ParallelSum',
     'Placeholder',
+    'SelectedSum',
     'build_search_spaces',
     'convert_placeholders',
     'dump_subnet',
     'find_mutables',
     'load_subnet',
     'match_subnet',
+    'mutables_dropped',
     'mutables_inside',
     'traverse',
 ]

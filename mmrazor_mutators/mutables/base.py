@@ -90,6 +90,19 @@ class MutableModule(BaseModule):
         self.register_buffer('_choice_mask', self.build_choice_mask(), persistent=False)
         self._active_names = self.full_choice_names
 
+    def _name_choices(self, choices: Mapping[str, nn.Module]) -> nn.ModuleDict:
+        """Return the choices as children, whose names have to be legal ones."""
+        named = nn.ModuleDict()
+        for name, choice in choices.items():
+            try:
+                named.add_module(name, choice)
+            except (KeyError, TypeError) as error:
+                raise SearchSpaceError(
+                    f'In space {self.space_id!r}: {name!r} cannot name a choice, because it is '
+                    f'not a legal name of a module ({error})'
+                ) from error
+        return named
+
     @property
     def num_choices(self) -> int:
         """Number of the choices that are still there."""
@@ -132,10 +145,11 @@ class MutableModule(BaseModule):
             SubnetError: A wrong shape, or nothing that may run.
         """
         expected = (len(self.full_choice_names),)
-        if tuple(mask.shape) != expected:
+        if not isinstance(mask, Tensor) or tuple(mask.shape) != expected:
+            came = tuple(mask.shape) if isinstance(mask, Tensor) else repr(mask)
             raise SubnetError(
-                f'In space {self.space_id!r}: expected a choice mask of shape {expected}, '
-                f'but got {tuple(mask.shape)}'
+                f'In space {self.space_id!r}: expected a choice mask to be a tensor of shape '
+                f'{expected}, but got {came}'
             )
         # Read once here, so that no forward pass waits for a device.
         active = tuple(
@@ -169,7 +183,7 @@ class MutableModule(BaseModule):
             )
         names = tuple(chosen)
         for name in names:
-            if name not in self.choices:
+            if not isinstance(name, str) or name not in self.choices:
                 raise SubnetError(
                     f'In space {self.space_id!r}: there is no choice {name!r}; '
                     f'{did_you_mean(str(name), self.choice_names)}'
@@ -193,6 +207,14 @@ class MutableModule(BaseModule):
                 self.choices.pop(name)
         self._active_names = tuple(n for n in self.full_choice_names if n in names)
         self.is_fixed = True
+
+    @abstractmethod
+    def build_plain(self, choices: Mapping[str, nn.Module]) -> nn.Module:
+        """Return what stands for this mutable in a network without anything to search.
+
+        Args:
+            choices: The chosen ones, in the order of ``full_choice_names``.
+        """
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         super().__setstate__(state)

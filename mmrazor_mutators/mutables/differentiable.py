@@ -84,7 +84,7 @@ class GumbelMutable(DifferentiableMutable):
         Raises:
             SearchSpaceError: Not above 0.
         """
-        if not temperature > 0:
+        if not isinstance(temperature, (int, float)) or not temperature > 0:
             raise SearchSpaceError(
                 f'In space {self.space_id!r}: expected a temperature above 0, '
                 f'but got {temperature!r}'

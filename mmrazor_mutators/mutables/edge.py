@@ -15,6 +15,7 @@ from ..typing import Relax
 from .base import MutableModule
 from .differentiable import DifferentiableMutable, GumbelMutable
 from .mixing import mix
+from .plain import SelectedSum
 
 __all__ = ['DifferentiableEdge', 'GumbelEdge', 'MutableEdge']
 
@@ -42,7 +43,11 @@ class MutableEdge(MutableModule):
                 f'In space {self.space_id!r}: expected `choices` of an edge to be a non-empty '
                 f'nn.ModuleDict or a mapping of names to modules, but got {cfg!r}'
             )
-        return cfg if isinstance(cfg, nn.ModuleDict) else nn.ModuleDict(cfg)
+        return cfg if isinstance(cfg, nn.ModuleDict) else self._name_choices(cfg)
+
+    def build_plain(self, choices: Mapping[str, nn.Module]) -> nn.Module:
+        """Return the sum of the chosen inputs."""
+        return SelectedSum(choices, [self.full_choice_names.index(name) for name in choices])
 
     def _check_inputs(self, prev_inputs: Sequence[Tensor]) -> None:
         if len(prev_inputs) != len(self.full_choice_names):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import add
 
+import torch
 from torch import Tensor, nn
 
 from ..typing import Mixture
@@ -20,7 +21,8 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
     known.  With ``mixture.paths`` only those candidates run, and every other
     one adds its bare weight: the sum is meant for straight-through weights,
     where that weight is 0 and carries nothing but a gradient (GDAS, Dong &
-    Yang 2019, section 3.2).
+    Yang 2019, section 3.2).  Those in ``mixture.silent`` run without a graph
+    of their own, which makes that gradient exact.
 
     Args:
         modules: One candidate per choice.
@@ -34,10 +36,19 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
     tensor([[ 1.0000, -0.5000]])
     """
     weights = mixture.weights.unbind()
-    paths = range(len(modules)) if mixture.paths is None else mixture.paths
+    everything = range(len(modules))
+    paths = everything if mixture.paths is None else mixture.paths
+    zeros = {i for i in everything if getattr(modules[i], 'is_zero', False)}
     # Where all that runs is zero, one of them still has to give the shape.
-    live = [i for i in paths if not getattr(modules[i], 'is_zero', False)] or list(paths)[:1]
+    live = [i for i in paths if i not in zeros] or list(paths)[:1]
     terms = [weights[i] * modules[i](inputs[i]) for i in live]
-    if mixture.paths is not None:
-        terms += [weights[i] for i in range(len(modules)) if i not in mixture.paths]
+    for i in everything:
+        if i in paths:
+            continue
+        if i not in mixture.silent:
+            terms.append(weights[i])
+        elif i not in zeros:
+            with torch.no_grad():
+                output = modules[i](inputs[i])
+            terms.append(weights[i] * output)
     return reduce(add, terms)

@@ -15,6 +15,7 @@ from ..typing import ConfigDict, Relax
 from .base import MutableModule
 from .differentiable import DifferentiableMutable, GumbelMutable
 from .mixing import mix
+from .plain import ParallelSum
 
 __all__ = ['DifferentiableOP', 'GumbelOP', 'MutableOP', 'OneShotOP']
 
@@ -53,7 +54,7 @@ class MutableOP(MutableModule):
                 f'In space {self.space_id!r}: expected `choices` to be a non-empty mapping of '
                 f'names to op configs or modules, but got {cfg!r}'
             )
-        choices = nn.ModuleDict()
+        choices = {}
         for name, choice in cfg.items():
             if not isinstance(choice, nn.Module):
                 if not isinstance(choice, Mapping):
@@ -62,14 +63,12 @@ class MutableOP(MutableModule):
                         f'config or a module, but got {choice!r}'
                     )
                 choice = build_op({**choice, **(choice_args or {})})
-            try:
-                choices.add_module(name, choice)
-            except (KeyError, TypeError) as error:
-                raise SearchSpaceError(
-                    f'In space {self.space_id!r}: {name!r} cannot name a choice, because it is '
-                    f'not a legal name of a module ({error})'
-                ) from error
-        return choices
+            choices[name] = choice
+        return self._name_choices(choices)
+
+    def build_plain(self, choices: Mapping[str, nn.Module]) -> nn.Module:
+        """Return the chosen operation, or the sum of several."""
+        return next(iter(choices.values())) if len(choices) == 1 else ParallelSum(choices)
 
     def _sum_active(self, x: Any) -> Tensor:
         return reduce(add, [self.choices[name](x) for name in self.active_names])

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..builder import build_mutable
-from ..errors import BindingError, SearchSpaceError, did_you_mean
+from ..errors import BindingError, ConfigError, SearchSpaceError, did_you_mean
 from ..typing import ConfigDict
 from .traversal import traverse
 
@@ -80,6 +80,7 @@ def convert_placeholders(
             it was.
     """
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
+    built: dict[int, nn.Module] = {}
 
     def undo() -> None:
         while replaced:
@@ -89,8 +90,10 @@ def convert_placeholders(
     try:
         for parent, name, child in traverse(supernet):
             if isinstance(child, Placeholder):
+                if id(child) not in built:
+                    built[id(child)] = _build(child, placeholder_mapping)
                 replaced.append((parent, name, child))
-                parent._modules[name] = _build(child, placeholder_mapping)
+                parent._modules[name] = built[id(child)]
     except BaseException:
         undo()
         raise
@@ -109,5 +112,10 @@ def _build(
         )
     # The mapping speaks last: it may overrule what the architecture suggests.  Ready
     # modules in it are templates, so that no two places share weights by accident.
-    mutable_cfg = copy.deepcopy(dict(placeholder_mapping[group]))
+    mutable_cfg = copy.deepcopy(placeholder_mapping[group])
+    if not isinstance(mutable_cfg, Mapping):
+        raise ConfigError(
+            f'Expected placeholder_mapping[{group!r}] to be the config of a mutable, but got '
+            f'{mutable_cfg!r}'
+        )
     return build_mutable({**placeholder.placeholder_kwargs, **mutable_cfg})

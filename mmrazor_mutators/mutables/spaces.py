@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from torch import nn
 
@@ -11,21 +11,29 @@ from ..typing import SearchSpaces
 from .base import MutableModule
 from .traversal import traverse
 
-__all__ = ['build_search_spaces', 'find_mutables', 'mutables_inside']
+__all__ = ['build_search_spaces', 'find_mutables', 'mutables_dropped', 'mutables_inside']
 
 
 def find_mutables(supernet: nn.Module) -> Iterator[MutableModule]:
     """Yield the mutables of ``supernet``, itself included, outer ones first."""
-    if isinstance(supernet, MutableModule):
-        yield supernet
-    for _, _, child in traverse(supernet):
-        if isinstance(child, MutableModule):
-            yield child
+    seen: set[int] = set()
+    for module in (supernet, *(child for _, _, child in traverse(supernet))):
+        if isinstance(module, MutableModule) and id(module) not in seen:
+            seen.add(id(module))
+            yield module
 
 
 def mutables_inside(mutable: MutableModule, choice_name: str) -> list[MutableModule]:
     """Return the mutables inside one choice of ``mutable``, outer ones first."""
     return list(find_mutables(mutable.choices[choice_name]))
+
+
+def mutables_dropped(mutable: MutableModule, chosen: Collection[str]) -> set[int]:
+    """Return the ids of the mutables that go when only ``chosen`` of ``mutable`` stay."""
+    inside: dict[bool, set[int]] = {True: set(), False: set()}
+    for name in mutable.choice_names:
+        inside[name in chosen] |= {id(inner) for inner in mutables_inside(mutable, name)}
+    return inside[False] - inside[True]
 
 
 def build_search_spaces(supernet: nn.Module) -> SearchSpaces:

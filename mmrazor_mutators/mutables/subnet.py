@@ -13,7 +13,7 @@ from torch import nn
 from ..errors import SubnetError, did_you_mean
 from ..typing import Subnet
 from .base import MutableModule
-from .spaces import find_mutables
+from .spaces import find_mutables, mutables_dropped
 
 __all__ = ['dump_subnet', 'load_subnet', 'match_subnet']
 
@@ -57,9 +57,7 @@ def match_subnet(
             continue
         chosen = _chosen_of(mutable, subnet)
         matched.append((mutable, chosen))
-        for name in mutable.choice_names:
-            if name not in chosen:
-                dropped |= {id(inner) for inner in find_mutables(mutable.choices[name])}
+        dropped |= mutables_dropped(mutable, chosen)
     return matched
 
 
@@ -110,9 +108,27 @@ def load_subnet(path: str | os.PathLike[str]) -> Subnet:
 
 
 def dump_subnet(subnet: Subnet, path: str | os.PathLike[str]) -> None:
-    """Write a subnet as YAML; a file that is there is replaced in one go."""
+    """Write a subnet as YAML; a file that is there is replaced in one go.
+
+    Raises:
+        SubnetError: The subnet holds something that YAML does not, or the
+            file cannot be written.
+    """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        text = yaml.safe_dump(subnet, sort_keys=False)
+    except yaml.YAMLError as error:
+        raise SubnetError(
+            f'The subnet cannot be written to {os.fspath(path)!r}, because YAML holds names '
+            f'and numbers: {error}'
+        ) from error
     draft = target.with_name(f'.{target.name}.{os.getpid()}')
-    draft.write_text(yaml.safe_dump(subnet, sort_keys=False), encoding='utf-8')
-    os.replace(draft, target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding='utf-8')
+        os.replace(draft, target)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise SubnetError(
+            f'Cannot write the subnet file {os.fspath(path)!r}: {error.strerror}'
+        ) from error

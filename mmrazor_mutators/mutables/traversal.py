@@ -14,24 +14,24 @@ def traverse(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
 
     The caller may replace or remove the child while it looks at it: the walk
     goes on below whatever then stands at ``name``.  A module that is used in
-    several places is visited once.
+    several places is yielded at each of them, and walked through once.
 
     >>> net = nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh())
     >>> [(name, type(child).__name__) for _, name, child in traverse(net)]
     [('0', 'Sequential'), ('0', 'ReLU'), ('1', 'Tanh')]
     """
-    seen = {id(module)}
+    entered: set[int] = set()
 
     def walk(parent: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+        if id(parent) in entered:
+            return
+        entered.add(id(parent))
         for name in list(parent._modules):
             child = parent._modules.get(name)
-            if child is None or id(child) in seen:
-                continue
-            seen.add(id(child))
-            yield parent, name, child
+            if child is not None:
+                yield parent, name, child
             current = parent._modules.get(name)
-            if current is not None and (current is child or id(current) not in seen):
-                seen.add(id(current))
+            if current is not None:
                 yield from walk(current)
 
     return walk(module)

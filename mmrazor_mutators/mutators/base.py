@@ -12,7 +12,7 @@ from ..builder import MUTATORS
 from ..errors import BindingError, SearchSpaceError
 from ..export import deploy_subnet, export_subnet
 from ..host import BaseModule
-from ..mutables import build_search_spaces, convert_placeholders, mutables_inside
+from ..mutables import build_search_spaces, convert_placeholders, mutables_dropped
 from ..typing import ConfigDict, SearchSpaces, Subnet
 
 __all__ = ['BaseMutator']
@@ -62,9 +62,14 @@ class BaseMutator(BaseModule):
         undo = self.convert_placeholder(supernet, self._mapping_for(supernet))
         try:
             self.search_spaces = self.build_search_spaces(supernet)
+            self._take_over(supernet)
         except BaseException:
+            self.search_spaces = {}
             undo()
             raise
+
+    def _take_over(self, supernet: nn.Module) -> None:
+        """Change what else has to change, after validating all of it."""
 
     def _mapping_for(self, supernet: nn.Module) -> Mapping[str, ConfigDict]:
         if self.placeholder_mapping is not None:
@@ -107,6 +112,7 @@ class BaseMutator(BaseModule):
         """
         self._check_prepared(supernet)
         deploy_subnet(supernet, subnet_dict)
+        self.search_spaces = self.build_search_spaces(supernet)
 
     def export_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> nn.Module:
         """Return the network of a subnet as a new, plain module.
@@ -147,11 +153,12 @@ class BaseMutator(BaseModule):
     def _eligible(self, space_id: str) -> list[str]:
         """Return the choices of a space that a subnet may keep."""
         space = self.search_spaces[space_id]
-        names = [name for name in space['choice_names'] if name not in self.ignore_choices]
+        present = space['modules'][0].choice_names
+        names = [name for name in present if name not in self.ignore_choices]
         if len(names) < space['num_chosen']:
             raise SearchSpaceError(
                 f'In space {space_id!r}: {space["num_chosen"]} of the choices '
-                f'{", ".join(space["choice_names"])} are to be kept, but `ignore_choices` '
+                f'{", ".join(present)} are to be kept, but `ignore_choices` '
                 f'{tuple(self.ignore_choices)} leaves {names}'
             )
         return names
@@ -165,9 +172,7 @@ class BaseMutator(BaseModule):
                 continue
             subnet[space_id] = choose(space_id)
             for mutable in space['modules']:
-                for name in mutable.choice_names:
-                    if name not in subnet[space_id]['chosen']:
-                        dropped |= {id(inner) for inner in mutables_inside(mutable, name)}
+                dropped |= mutables_dropped(mutable, subnet[space_id]['chosen'])
         return subnet
 
     def _check_prepared(self, supernet: nn.Module) -> None:

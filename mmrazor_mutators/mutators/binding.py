@@ -10,7 +10,7 @@ mutables share the space.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import BindingError
+from ..errors import BindingError, InputError
 from ..mutables import MutableModule, find_mutables
 from ..typing import Mixture
 
@@ -35,7 +35,9 @@ class ForwardScope:
 
     The mixtures are made when the outermost module of the supernet's trunk is
     entered, and hold until that happens again: a segment that is recomputed
-    during the backward pass sees the draw of its forward pass.
+    during the backward pass sees the draw of its forward pass.  For segments
+    inside of the supernet that needs ``checkpoint(..., use_reentrant=False)``,
+    since the older kind cannot share weights between segments.
 
     Args:
         relax_spaces: Makes the mixtures of all spaces for one forward pass.
@@ -45,22 +47,30 @@ class ForwardScope:
         self._relax_spaces = relax_spaces
         self._mixtures: dict[str, Mixture] = {}
         self._fixed: dict[str, Mixture] = {}
-        self._depth = 0
+        self._entered: list[int] = []
 
     @property
     def is_open(self) -> bool:
         """Whether mixtures of a forward pass are there to be used."""
-        return self._depth > 0 or (bool(self._mixtures) and _in_backward())
+        return bool(self._entered) or (bool(self._mixtures) and _in_backward())
 
-    def enter(self, *_: Any) -> None:
-        """Begin a forward pass, unless one of the trunk's modules has done so."""
-        if self._depth == 0 and not _in_backward():
-            self._mixtures = self._relax_spaces()
-        self._depth += 1
+    def enter(self, level: int, *_: Any) -> None:
+        """Begin a forward pass, unless a module further up the trunk has done so.
 
-    def leave(self, *_: Any) -> None:
+        Args:
+            level: How far below the supernet the entered module is.
+        """
+        # What is not above it was left without a word, by an interrupt.
+        self._entered = [above for above in self._entered if above < level]
+        if not self._entered:
+            # A pass that is recomputed as a whole draws again, from the random
+            # state that the checkpoint has restored.
+            self._mixtures = {**self._relax_spaces(), **self._fixed}
+        self._entered.append(level)
+
+    def leave(self, level: int, *_: Any) -> None:
         """End what :meth:`enter` began, also when the forward pass raised."""
-        self._depth = max(self._depth - 1, 0)
+        self._entered = [above for above in self._entered if above < level]
 
     @contextmanager
     def fixing(self, mixtures: Mapping[str, Mixture]) -> Iterator[None]:
@@ -74,13 +84,12 @@ class ForwardScope:
 
     def mixture(self, space_id: str) -> Mixture | None:
         """Return the mixture of a space, or ``None`` outside of any forward pass."""
-        if space_id in self._fixed:
-            return self._fixed[space_id]
-        return self._mixtures.get(space_id) if self.is_open else None
+        mixtures = self._mixtures if self.is_open else self._fixed
+        return mixtures.get(space_id)
 
     def __getstate__(self) -> dict[str, Any]:
         # Mixtures belong to a graph, which can be neither copied nor pickled.
-        return {**self.__dict__, '_mixtures': {}, '_fixed': {}, '_depth': 0}
+        return {**self.__dict__, '_mixtures': {}, '_fixed': {}, '_entered': []}
 
 
 class SpaceRelaxation:
@@ -121,6 +130,31 @@ def is_bound(mutable: nn.Module) -> bool:
     return isinstance(forward, partial) and 'arch_param' in forward.keywords
 
 
+def _takes(mutable: MutableModule, name: str) -> bool:
+    """Whether the ``forward`` of a mutable takes an argument of that name."""
+    parameters = inspect.signature(type(mutable).forward).parameters
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    return name in parameters or takes_any
+
+
+def check_bindable(mutable: MutableModule) -> None:
+    """Refuse a mutable that something is bound to already, or that cannot be bound.
+
+    Raises:
+        BindingError: See :func:`bind`.
+    """
+    if is_bound(mutable):
+        raise BindingError(
+            f'The mutable of space {mutable.space_id!r} is bound to a mutator already; call '
+            'release(supernet) on that mutator before preparing the supernet again'
+        )
+    if not _takes(mutable, 'arch_param'):
+        raise BindingError(
+            f'The mutable of space {mutable.space_id!r} has an architecture parameter, but '
+            f'{type(mutable).__name__}.forward takes no argument `arch_param`'
+        )
+
+
 def bind(mutable: MutableModule, arch_param: nn.Parameter, relax: SpaceRelaxation) -> None:
     """Lend ``arch_param`` to ``mutable``.
 
@@ -131,21 +165,10 @@ def bind(mutable: MutableModule, arch_param: nn.Parameter, relax: SpaceRelaxatio
         BindingError: Something is bound to it already, or it takes no
             ``arch_param``.
     """
-    if is_bound(mutable):
-        raise BindingError(
-            f'The mutable of space {mutable.space_id!r} is bound to a mutator already; call '
-            'release(supernet) on that mutator before preparing the supernet again'
-        )
+    check_bindable(mutable)
     forward = type(mutable).forward
-    accepted = inspect.signature(forward).parameters
-    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in accepted.values())
-    if 'arch_param' not in accepted and not takes_any:
-        raise BindingError(
-            f'The mutable of space {mutable.space_id!r} has an architecture parameter, but '
-            f'{type(mutable).__name__}.forward takes no argument `arch_param`'
-        )
     lent: dict[str, Any] = {'arch_param': arch_param}
-    if 'relax' in accepted:
+    if _takes(mutable, 'relax'):
         lent['relax'] = relax
     mutable.__dict__['forward'] = partial(forward.__get__(mutable), **lent)
 
@@ -154,6 +177,30 @@ def release(mutable: nn.Module) -> None:
     """Take back what :func:`bind` lent; the class-level ``forward`` shows again."""
     if is_bound(mutable):
         del mutable.__dict__['forward']
+
+
+def given_mixture(weights: Tensor | Mixture, mutables: Sequence[MutableModule]) -> Mixture:
+    """Return weights that a user gives as a mixture, if the mutables can be told it.
+
+    Raises:
+        InputError: Weights of the wrong shape.
+        BindingError: A mutable that relaxes by itself.
+    """
+    space_id, expected = mutables[0].space_id, (len(mutables[0].full_choice_names),)
+    mixture = weights if isinstance(weights, Mixture) else Mixture(weights)
+    given = mixture.weights
+    if not isinstance(given, Tensor) or tuple(given.shape) != expected:
+        came = tuple(given.shape) if isinstance(given, Tensor) else repr(given)
+        raise InputError(
+            f'In space {space_id!r}: expected weights of shape {expected}, but got {came}'
+        )
+    for mutable in mutables:
+        if not _takes(mutable, 'relax'):
+            raise BindingError(
+                f'In space {space_id!r}: weights cannot be given to a mutable that relaxes by '
+                f'itself; {type(mutable).__name__}.forward takes no argument `relax`'
+            )
+    return mixture
 
 
 def trunk(supernet: nn.Module) -> list[nn.Module]:
@@ -178,7 +225,8 @@ def trunk(supernet: nn.Module) -> list[nn.Module]:
 def hook_trunk(supernet: nn.Module, scope: ForwardScope) -> list[Any]:
     """Let ``scope`` see the forward passes of ``supernet``; return the hooks' handles."""
     handles = []
-    for module in trunk(supernet):
-        handles.append(module.register_forward_pre_hook(scope.enter, prepend=True))
-        handles.append(module.register_forward_hook(scope.leave, always_call=True))
+    for level, module in enumerate(trunk(supernet)):
+        enter, leave = partial(scope.enter, level), partial(scope.leave, level)
+        handles.append(module.register_forward_pre_hook(enter, prepend=True))
+        handles.append(module.register_forward_hook(leave, always_call=True))
     return handles

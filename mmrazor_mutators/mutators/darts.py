@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -43,7 +43,7 @@ class DartsMutator(DifferentiableMutator):
 
     def __init__(self, ignore_choices: Sequence[str] = ('zero', 'none'), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if isinstance(ignore_choices, str):
+        if isinstance(ignore_choices, str) or not isinstance(ignore_choices, Iterable):
             raise SearchSpaceError(
                 f'Expected `ignore_choices` to be a list of names, but got {ignore_choices!r}'
             )

@@ -12,13 +12,26 @@ from torch import Tensor, nn
 
 from ..builder import MUTATORS
 from ..distributed import same_draws
-from ..errors import BindingError, InputError, SearchSpaceError, did_you_mean
+from ..errors import InputError, SearchSpaceError, did_you_mean
 from ..mutables import DifferentiableMutable, MutableModule
 from ..typing import Mixture, Subnet
 from .base import BaseMutator
-from .binding import ForwardScope, SpaceRelaxation, bind, hook_trunk, is_bound, release
+from .binding import (
+    ForwardScope,
+    SpaceRelaxation,
+    bind,
+    check_bindable,
+    given_mixture,
+    hook_trunk,
+    release,
+)
 
 __all__ = ['DifferentiableMutator']
+
+
+def _rebind_after_loading(mutator: DifferentiableMutator, _: Any) -> None:
+    """Bind what ``load_state_dict(..., assign=True)`` has put in the place of parameters."""
+    mutator._rebind()
 
 
 def _relaxes_itself(mutable: MutableModule) -> bool:
@@ -50,6 +63,7 @@ class DifferentiableMutator(BaseMutator):
         self.max_epochs = 1
         self._scope = ForwardScope(self.relax_spaces)
         self._hooks: list[Any] = []
+        self.register_load_state_dict_post_hook(_rebind_after_loading)
 
     def prepare_from_supernet(self, supernet: nn.Module) -> None:
         """Fill the placeholders, list the spaces and bind one parameter to each.
@@ -61,21 +75,15 @@ class DifferentiableMutator(BaseMutator):
             BindingError: The supernet or this mutator is bound already.
             SearchSpaceError: See :meth:`BaseMutator.prepare_from_supernet`.
         """
-        for module in supernet.modules():
-            if is_bound(module):
-                raise BindingError(
-                    f'The mutable of space {module.space_id!r} is bound to a mutator already; '
-                    'call release(supernet) on that mutator before preparing the supernet '
-                    'again'
-                )
         super().prepare_from_supernet(supernet)
-        try:
-            self._keep_arch_params(self.build_arch_params(supernet))
-            self.modify_supernet_forward(supernet)
-        except BaseException:
-            self._unbind()
-            self.search_spaces = {}
-            raise
+
+    def _take_over(self, supernet: nn.Module) -> None:
+        built = self.build_arch_params(supernet)
+        for space_id in built:
+            for mutable in self.search_spaces[space_id]['modules']:
+                check_bindable(mutable)
+        self._keep_arch_params(built)
+        self.modify_supernet_forward(supernet)
         self._hooks = hook_trunk(supernet, self._scope)
 
     def build_arch_params(self, supernet: nn.Module) -> nn.ParameterDict:
@@ -102,23 +110,38 @@ class DifferentiableMutator(BaseMutator):
             ):
                 del self.arch_params[space_id]
         for space_id, arch_param in built.items():
-            if space_id not in self.arch_params:
+            if space_id not in self.arch_params or space_id not in self.search_spaces:
                 self.arch_params[space_id] = arch_param
 
-    def modify_supernet_forward(self, supernet: nn.Module) -> None:
+    def modify_supernet_forward(self, supernet: nn.Module | None = None) -> None:
         """Bind its architecture parameter into the ``forward`` of every mutable."""
         for space_id, arch_param in self.arch_params.items():
             relax = SpaceRelaxation(space_id, arch_param, self._relax_space, self._scope)
             for mutable in self.search_spaces[space_id]['modules']:
                 bind(mutable, arch_param, relax)
 
+    def _release_mutables(self) -> None:
+        for space in self.search_spaces.values():
+            for mutable in space['modules']:
+                release(mutable)
+
     def _unbind(self) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        for space in self.search_spaces.values():
-            for mutable in space['modules']:
-                release(mutable)
+        self._release_mutables()
+
+    def _rebind(self) -> None:
+        """Bind anew where parameters have become other objects."""
+        if self._hooks:
+            self._release_mutables()
+            self.modify_supernet_forward()
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        # Some moves between devices replace parameters instead of changing them.
+        result = super()._apply(*args, **kwargs)
+        self._rebind()
+        return result
 
     def release(self, supernet: nn.Module) -> None:
         """Take everything back that was lent; ``arch_params`` stay with this mutator.
@@ -137,8 +160,11 @@ class DifferentiableMutator(BaseMutator):
             SubnetError: The subnet does not fit the search space; nothing is
                 changed then.
         """
+        spaces = self.search_spaces
         super().deploy_subnet(supernet, subnet_dict)
+        remaining, self.search_spaces = self.search_spaces, spaces
         self._unbind()
+        self.search_spaces = remaining
 
     def export_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> nn.Module:
         """Return the network of a subnet as a new, plain module; see :class:`BaseMutator`."""
@@ -209,22 +235,16 @@ class DifferentiableMutator(BaseMutator):
         Raises:
             SearchSpaceError: A space without an architecture parameter.
             InputError: Weights of the wrong shape.
+            BindingError: A mutable that relaxes by itself.
         """
         mixtures = {}
         for space_id, weight in weights.items():
-            if space_id not in self.arch_params:
+            if space_id not in self.arch_params or space_id not in self.search_spaces:
                 raise SearchSpaceError(
                     f'There is no architecture parameter of a space {space_id!r}; '
                     f'{did_you_mean(space_id, self.arch_params)}'
                 )
-            mixture = weight if isinstance(weight, Mixture) else Mixture(weight)
-            expected = tuple(self.arch_params[space_id].shape)
-            if tuple(mixture.weights.shape) != expected:
-                raise InputError(
-                    f'In space {space_id!r}: expected weights of shape {expected}, but got '
-                    f'{tuple(mixture.weights.shape)}'
-                )
-            mixtures[space_id] = mixture
+            mixtures[space_id] = given_mixture(weight, self.search_spaces[space_id]['modules'])
         with self._scope.fixing(mixtures):
             yield
 
@@ -232,6 +252,14 @@ class DifferentiableMutator(BaseMutator):
         """Return a scalar that is added to the architecture loss; 0 by default."""
         like = next(iter(self.arch_params.values()), torch.empty(0))
         return like.new_zeros((), requires_grad=False)
+
+    def arch_objective(self, task_loss: Tensor) -> Tensor:
+        """Return what the architecture minimises; override it for other than a sum.
+
+        Args:
+            task_loss: The loss on an architecture batch, a scalar.
+        """
+        return task_loss + self.regularization()
 
     def on_epoch(self, epoch: int, max_epochs: int) -> None:
         """Move every schedule to an epoch; call it before the epoch begins.

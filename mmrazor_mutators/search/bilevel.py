@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,10 @@ from ..distributed import average_
 from ..errors import ConfigError, InputError, NonFiniteLossError
 from ..mutators import DifferentiableMutator
 from ..typing import ConfigDict, LossFn
+from .checks import check_loss, check_optimizers, check_state, params_of
 from .guards import buffers_kept_on_error, frozen, get_rng_state, set_rng_state
 from .hypergradients import ArchGradient, Hypergradient
+from .hypergradients.tensors import gradients, norm, unshared
 
 __all__ = ['BilevelSearch']
 
@@ -105,29 +107,11 @@ class BilevelSearch:
         self.grad_clip = grad_clip
         self.arch_start_epoch = arch_start_epoch
         self.arch_interval = arch_interval
-        self.weights: Sequence[Tensor] = _params_of(weight_optimizer)
-        self.arch_params: Sequence[Tensor] = _params_of(arch_optimizer)
-        self._check_optimizers()
+        self.weights: Sequence[Tensor] = params_of(weight_optimizer)
+        self.arch_params: Sequence[Tensor] = params_of(arch_optimizer)
+        check_optimizers(mutator, self.weights, self.arch_params)
         self.epoch = 0
         self.iteration = 0
-
-    def _check_optimizers(self) -> None:
-        ours = {id(param): name for name, param in self.mutator.arch_params.items()}
-        missing = ours.keys() - {id(param) for param in self.arch_params}
-        if not ours or missing:
-            lacking = [name for key, name in ours.items() if key in missing]
-            raise ConfigError(
-                'Expected `arch_optimizer` to hold every architecture parameter of the '
-                f'mutator, but it lacks {", ".join(lacking) or "them (there are none)"}; call '
-                'mutator.prepare_from_supernet(supernet) and then build the optimizer over '
-                'mutator.arch_params.values()'
-            )
-        shared = [ours[id(param)] for param in self.weights if id(param) in ours]
-        if shared:
-            raise ConfigError(
-                'Expected `weight_optimizer` to hold weights only, but it holds the '
-                f'architecture parameters of {", ".join(shared)} as well'
-            )
 
     def on_epoch(self, epoch: int, max_epochs: int) -> None:
         """Move every schedule to an epoch; call it before the epoch begins."""
@@ -150,11 +134,11 @@ class BilevelSearch:
 
     def train_loss(self, batch: Any) -> Tensor:
         """Return the loss that the weights minimise."""
-        return _scalar(self.compute_loss(batch))
+        return check_loss(self.compute_loss(batch))
 
     def arch_loss(self, batch: Any) -> Tensor:
         """Return the loss that the architecture minimises, regularisation included."""
-        return _scalar(self.compute_loss(batch)) + self.mutator.regularization()
+        return self.mutator.arch_objective(check_loss(self.compute_loss(batch)))
 
     def gradient(
         self, loss: Tensor, params: Sequence[Tensor], *, retain_graph: bool = False
@@ -163,11 +147,9 @@ class BilevelSearch:
 
         ``None`` where the loss does not depend on a parameter.
         """
-        grads = torch.autograd.grad(
-            loss, list(params), retain_graph=retain_graph, allow_unused=True
-        )
+        grads = gradients(loss, params, retain_graph=retain_graph)
         average_([grad for grad in grads if grad is not None])
-        return list(grads)
+        return grads
 
     @property
     def takes_arch_step(self) -> bool:
@@ -199,6 +181,11 @@ class BilevelSearch:
         return logs
 
     def _step_arch(self, train_batch: Any, arch_batch: Any) -> Tensor:
+        if arch_batch is None:
+            raise InputError(
+                f'Step {self.iteration} of epoch {self.epoch} moves the architecture: expected '
+                '`arch_batch` to be a pair (inputs, targets), but got None'
+            )
         result: ArchGradient = self.hypergradient(self, train_batch, arch_batch)
         size = torch.stack(torch._foreach_norm(result.grads)).sum().to(result.loss)
         if not torch.isfinite(result.loss + size):
@@ -213,20 +200,21 @@ class BilevelSearch:
             loss = self.train_loss(train_batch)
             grads = self.gradient(loss, self.weights)
         loss = loss.detach()
-        if not torch.isfinite(loss):
-            raise self._diverged('training', loss)
+        grads = unshared(grads)
+        used = [grad for grad in grads if grad is not None]
+        size = norm(used)
+        if not torch.isfinite(loss + size):
+            raise self._diverged('training', loss, size)
+        if self.grad_clip is not None:
+            torch._foreach_mul_(used, (self.grad_clip / (size + 1e-6)).clamp(max=1.0))
         for weight, grad in zip(self.weights, grads, strict=True):
             weight.grad = grad
-        if self.grad_clip is not None:
-            nn.utils.clip_grad_norm_(self.weights, self.grad_clip)
         self.weight_optimizer.step()
         return loss
 
-    def _diverged(
-        self, which: str, loss: Tensor, size: Tensor | None = None
-    ) -> NonFiniteLossError:
+    def _diverged(self, which: str, loss: Tensor, size: Tensor) -> NonFiniteLossError:
         what = f'The {which} loss is {loss.item():g}'
-        if size is not None and torch.isfinite(loss):
+        if torch.isfinite(loss):
             what = f'The gradient of the {which} loss ({loss.item():g}) is {size.item():g}'
         return NonFiniteLossError(
             f'{what} in epoch {self.epoch}, step {self.iteration}; no step was taken. Look for '
@@ -250,7 +238,7 @@ class BilevelSearch:
         """Go on where :meth:`state_dict` was called.
 
         Raises:
-            ConfigError: A state of something else.
+            ConfigError: A state of something else; nothing is loaded then.
         """
         expected = ('supernet', 'mutator', 'weight_optimizer', 'arch_optimizer')
         absent = [key for key in (*expected, 'epoch', 'iteration', 'rng') if key not in state]
@@ -258,26 +246,11 @@ class BilevelSearch:
             raise ConfigError(
                 f'Expected the state of a BilevelSearch, but it lacks {", ".join(absent)}'
             )
+        for key in ('supernet', 'mutator'):
+            check_state(key, getattr(self, key).state_dict(), state[key])
         for key in expected:
-            getattr(self, key).load_state_dict(state[key])
+            # An optimizer would go on to change the tensors that it is given.
+            getattr(self, key).load_state_dict(copy.deepcopy(state[key]))
         self.epoch = state['epoch']
         self.iteration = state['iteration']
         set_rng_state(state['rng'])
-
-
-def _params_of(optimizer: Optimizer) -> list[Tensor]:
-    """Return the parameters in the optimizer's own order, which never changes."""
-    groups: Iterable[dict[str, Any]] = optimizer.param_groups
-    return [param for group in groups for param in group['params']]
-
-
-def _scalar(loss: Any) -> Tensor:
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
-        came = f'shape {tuple(loss.shape)}' if isinstance(loss, Tensor) else type(loss).__name__
-        raise InputError(f'Expected the loss to be a scalar tensor, but got {came}')
-    if not loss.requires_grad:
-        raise InputError(
-            'The loss depends neither on the weights nor on the architecture parameters; is '
-            'the supernet frozen, or does the loss detach its input?'
-        )
-    return loss.reshape(())

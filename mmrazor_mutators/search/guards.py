@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,12 +23,11 @@ __all__ = [
 @contextmanager
 def buffers_kept_on_error(module: nn.Module) -> Iterator[None]:
     """Put every buffer of ``module`` back if the block raises."""
-    buffers = list(module.buffers())
-    saved = [buffer.clone() for buffer in buffers]
+    put_back = _save_buffers(module)
     try:
         yield
     except BaseException:
-        _copy_back(buffers, saved)
+        put_back()
         raise
 
 
@@ -39,12 +38,27 @@ def buffers_kept(module: nn.Module) -> Iterator[None]:
     Running statistics then show no trace of passes at weights that were never
     the network's own.
     """
-    buffers = list(module.buffers())
-    saved = [buffer.clone() for buffer in buffers]
+    put_back = _save_buffers(module)
     try:
         yield
     finally:
-        _copy_back(buffers, saved)
+        put_back()
+
+
+def _save_buffers(module: nn.Module) -> Callable[[], None]:
+    """Return a function that restores every buffer: which tensor it is, and its values."""
+    tensors = list(module.buffers())
+    saved = [tensor.clone() for tensor in tensors]
+    # A module may also assign a new tensor instead of changing the one it has.
+    places = [(part._buffers, dict(part._buffers)) for part in module.modules()]
+
+    def put_back() -> None:
+        for buffers, entries in places:
+            buffers.clear()
+            buffers.update(entries)
+        _copy_back(tensors, saved)
+
+    return put_back
 
 
 def _copy_back(tensors: Sequence[Tensor], saved: Sequence[Tensor]) -> None:

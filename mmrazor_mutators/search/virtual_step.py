@@ -126,10 +126,10 @@ def pull_back(
     moved = [(s, g, v) for s, g, v in zip(stepped, grads, vector, strict=True) if g is not None]
     outputs, leaves, vectors = map(list, zip(*moved, strict=True))
     products = iter(torch.autograd.grad(outputs, leaves, vectors))
-    return [
-        torch.zeros_like(value)
-        if grad is None
+    pulled = []
+    for grad, value in zip(grads, vector, strict=True):
+        product = torch.zeros_like(value) if grad is None else next(products)
         # An adaptive step has a kink where a gradient was 0 from the start.
-        else next(products).nan_to_num_(nan=0.0)
-        for grad, value in zip(grads, vector, strict=True)
-    ]
+        kink = product.isnan() & value.isfinite()
+        pulled.append(product.masked_fill(kink, 0.0))
+    return pulled

@@ -6,12 +6,11 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..guards import buffers_kept
 from .base import ArchGradient, BilevelProblem, Hypergradient
-from .tensors import dot, filled
+from .tensors import dot, filled, gradients
 
 __all__ = ['Implicit', 'MatVec']
 
@@ -43,10 +42,15 @@ class Implicit(Hypergradient):
             loss = problem.arch_loss(arch_batch)
             grads = problem.gradient(loss, [*arch_params, *weights])
             direct = filled(grads[: len(arch_params)], arch_params)
-            vector = filled(grads[len(arch_params) :], weights)
-
-            train_grads = torch.autograd.grad(
-                problem.train_loss(train_batch), weights, create_graph=True, allow_unused=True
+            loss_grads = grads[len(arch_params) :]
+            train_grads = gradients(problem.train_loss(train_batch), weights, create_graph=True)
+            # A weight outside of the training loss depends on no architecture parameter.
+            vector = filled(
+                [
+                    None if t is None else g
+                    for t, g in zip(train_grads, loss_grads, strict=True)
+                ],
+                weights,
             )
 
             def hessian_product(v: list[Tensor]) -> list[Tensor]:

@@ -7,7 +7,22 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ['add', 'dot', 'filled', 'norm']
+__all__ = ['add', 'dot', 'filled', 'gradients', 'norm', 'unshared']
+
+
+def gradients(loss: Tensor, params: Sequence[Tensor], **options: bool) -> list[Tensor | None]:
+    """Return the gradient for each parameter, ``None`` where the loss does not depend on it.
+
+    Args:
+        loss: A scalar with a graph.
+        params: Leaves; one that requires no gradient has none.
+        **options: As for ``torch.autograd.grad``.
+    """
+    asked = [param for param in params if param.requires_grad]
+    if not asked:
+        return [None] * len(params)
+    found = iter(torch.autograd.grad(loss, asked, allow_unused=True, **options))
+    return [next(found) if param.requires_grad else None for param in params]
 
 
 def filled(values: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tensor]:
@@ -16,6 +31,23 @@ def filled(values: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tens
         torch.zeros_like(param, requires_grad=False) if value is None else value
         for value, param in zip(values, like, strict=True)
     ]
+
+
+def unshared(grads: Sequence[Tensor | None]) -> list[Tensor | None]:
+    """Return gradients that can be changed in place, each by itself.
+
+    Autograd gives one tensor to all summands of a sum.
+    """
+    seen: set[int] = set()
+    own: list[Tensor | None] = []
+    for grad in grads:
+        if grad is not None:
+            storage = grad.untyped_storage().data_ptr()
+            if storage in seen or 0 in grad.stride():
+                grad = grad.clone(memory_format=torch.contiguous_format)
+            seen.add(storage)
+        own.append(grad)
+    return own
 
 
 def add(a: Sequence[Tensor], b: Sequence[Tensor], scale: float | Tensor = 1.0) -> list[Tensor]:

@@ -6,13 +6,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..guards import buffers_kept, frozen, get_rng_state, replaced, replayed
 from ..virtual_step import pull_back, virtual_step
 from .base import ArchGradient, BilevelProblem, Hypergradient
-from .tensors import dot, filled
+from .tensors import dot, filled, gradients
 
 __all__ = ['Unrolled', 'exact_mixed_product']
 
@@ -76,8 +75,6 @@ def exact_mixed_product(
     supernet needs a second derivative.
     """
     loss = problem.train_loss(train_batch)
-    train_grads = torch.autograd.grad(
-        loss, list(problem.weights), create_graph=True, allow_unused=True
-    )
+    train_grads = gradients(loss, problem.weights, create_graph=True)
     inner = dot(train_grads, direction)
     return filled(problem.gradient(inner, problem.arch_params), problem.arch_params)

@@ -1,0 +1,59 @@
+"""What stands for a mutable in a network without anything to search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import add
+from typing import Any
+
+from torch import Tensor, nn
+
+__all__ = ['ParallelSum', 'SelectedSum']
+
+
+class ParallelSum(nn.Module):
+    """The sum of what several operations make of one input.
+
+    Args:
+        choices: ``{name: operation}``.
+
+    >>> import torch
+    >>> ParallelSum({'a': nn.Identity(), 'b': nn.ReLU()})(torch.tensor([2.0, -2.0]))
+    tensor([ 4., -2.])
+    """
+
+    def __init__(self, choices: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.choices = nn.ModuleDict(choices)
+
+    def forward(self, x: Any) -> Tensor:
+        """Return the sum over all operations."""
+        return reduce(add, [choice(x) for choice in self.choices.values()])
+
+
+class SelectedSum(nn.Module):
+    """The sum of selected inputs, each through its own module.
+
+    Args:
+        choices: ``{name: module}`` of the inputs that are kept.
+        indices: Which of the inputs each of them reads.
+
+    >>> import torch
+    >>> SelectedSum({'b': nn.ReLU()}, [1])([torch.tensor([5.0]), torch.tensor([-2.0])])
+    tensor([0.])
+    """
+
+    def __init__(self, choices: Mapping[str, nn.Module], indices: Sequence[int]) -> None:
+        super().__init__()
+        self.choices = nn.ModuleDict(choices)
+        self.indices = tuple(indices)
+
+    def forward(self, prev_inputs: Sequence[Tensor]) -> Tensor:
+        """Return the sum over the selected inputs."""
+        selected = zip(self.indices, self.choices.values(), strict=True)
+        return reduce(add, [choice(prev_inputs[index]) for index, choice in selected])
+
+    def extra_repr(self) -> str:
+        """Show which inputs are read."""
+        return f'indices={self.indices}'

@@ -1,0 +1,97 @@
+"""What has to be right before a search takes a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..errors import ConfigError, InputError
+from ..mutators import DifferentiableMutator
+
+__all__ = ['check_loss', 'check_optimizers', 'check_state', 'params_of']
+
+
+def check_optimizers(
+    mutator: DifferentiableMutator, weights: Sequence[Tensor], arch_params: Sequence[Tensor]
+) -> None:
+    """Refuse optimizers that do not hold what they are to step.
+
+    Args:
+        mutator: Prepared from the supernet.
+        weights: What the weight optimizer holds.
+        arch_params: What the architecture optimizer holds.
+
+    Raises:
+        ConfigError: Something is missing, or is held by the wrong one.
+    """
+    ours = {id(param): name for name, param in mutator.arch_params.items()}
+    missing = ours.keys() - {id(param) for param in arch_params}
+    if not ours or missing:
+        lacking = [name for key, name in ours.items() if key in missing]
+        raise ConfigError(
+            'Expected `arch_optimizer` to hold every architecture parameter of the '
+            f'mutator, but it lacks {", ".join(lacking) or "them (there are none)"}; call '
+            'mutator.prepare_from_supernet(supernet) and then build the optimizer over '
+            'mutator.arch_params.values()'
+        )
+    shared = [ours[id(param)] for param in weights if id(param) in ours]
+    if shared:
+        raise ConfigError(
+            'Expected `weight_optimizer` to hold weights only, but it holds the '
+            f'architecture parameters of {", ".join(shared)} as well'
+        )
+    held = {id(param) for param in weights}
+    if any(id(param) in held for param in arch_params):
+        raise ConfigError(
+            'Expected `arch_optimizer` to hold architecture parameters only, but it holds '
+            'weights of `weight_optimizer` as well'
+        )
+    candidates = [
+        param
+        for space in mutator.search_spaces.values()
+        for mutable in space['modules']
+        for param in mutable.parameters()
+    ]
+    if candidates and not any(id(param) in held for param in candidates):
+        raise ConfigError(
+            'Expected `weight_optimizer` to hold the weights of the candidates, but it holds '
+            'none of them; build it after mutator.prepare_from_supernet(supernet), which '
+            'makes them'
+        )
+
+
+def params_of(optimizer: Optimizer) -> list[Tensor]:
+    """Return the parameters in the optimizer's own order, which never changes."""
+    groups: Iterable[dict[str, Any]] = optimizer.param_groups
+    return [param for group in groups for param in group['params']]
+
+
+def check_state(name: str, ours: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuse a state whose names or shapes are not ours."""
+    for key in ours.keys() | given.keys():
+        expected, came = (getattr(state.get(key), 'shape', None) for state in (ours, given))
+        if expected != came or (key in ours) != (key in given):
+            raise ConfigError(
+                f'Expected the state of the {name} to have {key!r} of shape '
+                f'{_shown(expected)}, but got {_shown(came)}; was it saved from another search?'
+            )
+
+
+def _shown(shape: Any) -> str:
+    return 'none' if shape is None else str(tuple(shape))
+
+
+def check_loss(loss: Any) -> Tensor:
+    """Return a loss as a scalar, if it is one that can be differentiated."""
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        came = f'shape {tuple(loss.shape)}' if isinstance(loss, Tensor) else type(loss).__name__
+        raise InputError(f'Expected the loss to be a scalar tensor, but got {came}')
+    if not loss.requires_grad:
+        raise InputError(
+            'The loss depends neither on the weights nor on the architecture parameters; is '
+            'the supernet frozen, or does the loss detach its input?'
+        )
+    return loss.reshape(())
