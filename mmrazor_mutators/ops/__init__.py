@@ -1,0 +1,34 @@
+"""Candidate operations: what a mutable can choose from."""
+
+from .base import BaseOP
+from .blocks import FactorizedReduce, StandardConv
+from .common import Identity
+from .darts_series import (
+    DartsDilConv,
+    DartsPoolBN,
+    DartsSepConv,
+    DartsSkipConnect,
+    DartsZero,
+)
+from .nasbench201 import (
+    NasBench201AvgPool,
+    NasBench201Conv,
+    NasBench201SkipConnect,
+    NasBench201Zero,
+)
+
+__all__ = [
+    'BaseOP',
+    'DartsDilConv',
+    'DartsPoolBN',
+    'DartsSepConv',
+    'DartsSkipConnect',
+    'DartsZero',
+    'FactorizedReduce',
+    'Identity',
+    'NasBench201AvgPool',
+    'NasBench201Conv',
+    'NasBench201SkipConnect',
+    'NasBench201Zero',
+    'StandardConv',
+]
