@@ -9,12 +9,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ['average_', 'same_draws', 'world_size']
+__all__ = ['average_', 'rank', 'same_draws', 'world_size']
 
 
 def world_size() -> int:
     """Return the number of ranks, 1 outside of a distributed run."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Return the number of this process, 0 outside of a distributed run."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
 
 
 def average_(tensors: Sequence[Tensor]) -> None:

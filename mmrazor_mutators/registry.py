@@ -21,6 +21,7 @@ __all__ = [
     'HOOKS',
     'HYPERGRADIENTS',
     'LOOPS',
+    'METRICS',
     'MODELS',
     'MUTABLES',
     'MUTATORS',
@@ -213,6 +214,7 @@ DATASETS = PartRegistry('dataset', parent=host.root.DATASETS, locations=[f'{SCOP
 TRANSFORMS = PartRegistry(
     'transform', parent=host.root.TRANSFORMS, locations=[f'{SCOPE}.datasets']
 )
+METRICS = PartRegistry('metric', parent=host.root.METRICS, locations=_ENGINE)
 HOOKS = PartRegistry('hook', parent=host.root.HOOKS, locations=_ENGINE)
 LOOPS = PartRegistry('loop', parent=host.root.LOOPS, locations=_ENGINE)
 OPTIM_WRAPPER_CONSTRUCTORS = PartRegistry(

@@ -10,18 +10,28 @@ from torch import Tensor
 __all__ = ['add', 'dot', 'filled', 'gradients', 'norm', 'unshared']
 
 
-def gradients(loss: Tensor, params: Sequence[Tensor], **options: bool) -> list[Tensor | None]:
+def gradients(
+    loss: Tensor,
+    params: Sequence[Tensor],
+    *,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+) -> list[Tensor | None]:
     """Return the gradient for each parameter, ``None`` where the loss does not depend on it.
 
     Args:
         loss: A scalar with a graph.
         params: Leaves; one that requires no gradient has none.
-        **options: As for ``torch.autograd.grad``.
+        retain_graph: As for ``torch.autograd.grad``.
+        create_graph: As for ``torch.autograd.grad``.
     """
     asked = [param for param in params if param.requires_grad]
     if not asked:
         return [None] * len(params)
-    found = iter(torch.autograd.grad(loss, asked, allow_unused=True, **options))
+    grads = torch.autograd.grad(
+        loss, asked, retain_graph=retain_graph, create_graph=create_graph, allow_unused=True
+    )
+    found = iter(grads)
     return [next(found) if param.requires_grad else None for param in params]
 
 

@@ -1,0 +1,268 @@
+"""DARTS as a model: searching with two optimizers, then retraining what was found."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..builder import build_architecture, build_mutator
+from ..distributed import average_
+from ..errors import ConfigError, InputError, NonFiniteLossError
+from ..host import BaseModel
+from ..mutables import load_subnet
+from ..mutators import BaseMutator
+from ..registry import ALGORITHMS
+from ..search import BilevelSearch
+from ..typing import ConfigDict, LossFn, Subnet
+from .losses import accuracy_of, build_loss, evaluate_loss
+from .optimizers import clipping_of, optimizer_of
+
+__all__ = ['Darts']
+
+
+@ALGORITHMS.register_module()
+class Darts(BaseModel):
+    r"""A supernet that is searched, or the network found that is trained anew.
+
+    DARTS (Liu et al., ICLR 2019), algorithm 1.  Which mixture and which
+    schedule are searched with is the mutator's business, so this is the model
+    for GDAS, SNAS and the like as well.  While searching, a step is one of
+    :class:`BilevelSearch`; while retraining, the loss is
+    :math:`L(\mathrm{logits}) + w\,L(\mathrm{auxiliary\ logits})` where the
+    architecture has an auxiliary head.
+
+    Args:
+        architecture: Config of the supernet, or a supernet.
+        mutator: Config of the mutator, or a mutator; ``None`` for an
+            architecture without anything to search.
+        retraining: Whether to train the network of ``mutable_cfg``.
+        mutable_cfg: The subnet, or the path of its file; needed for retraining.
+        unroll: ``True`` for the second order by finite differences, as in
+            MMRazor v0.2.0.
+        hypergradient: As for :class:`BilevelSearch`; by default what
+            ``unroll`` says.
+        loss: Config or callable, ``(outputs, targets) -> scalar``; a type
+            without a dot is looked up in ``torch.nn``.  Cross entropy if left
+            out.
+        auxiliary_weight: Weight of the loss of the auxiliary head.
+        grad_clip: Largest norm of the weights' gradient while searching; by
+            default what ``clip_grad`` of the optimizer wrapper says.
+        arch_start_epoch: As for :class:`BilevelSearch`.
+        arch_interval: As for :class:`BilevelSearch`.
+        channels_last: Whether convolutions keep the channels of a pixel together,
+            which most devices compute faster, with the same results.
+        data_preprocessor: As for the host's ``BaseModel``.
+        init_cfg: As for the host's ``BaseModel``.
+
+    Attributes:
+        architecture: The supernet, or the plain network while retraining.
+        mutator: The mutator, or ``None`` while retraining.
+
+    Raises:
+        ConfigError: Arguments that contradict each other.
+        SubnetError: A subnet that does not fit the architecture.
+    """
+
+    def __init__(
+        self,
+        architecture: nn.Module | ConfigDict,
+        mutator: BaseMutator | ConfigDict | None = None,
+        retraining: bool = False,
+        mutable_cfg: Subnet | str | os.PathLike[str] | None = None,
+        unroll: bool = False,
+        hypergradient: Any | None = None,
+        loss: LossFn | ConfigDict | None = None,
+        auxiliary_weight: float = 0.4,
+        grad_clip: float | None = None,
+        arch_start_epoch: int = 0,
+        arch_interval: int = 1,
+        channels_last: bool = True,
+        data_preprocessor: Any | None = None,
+        init_cfg: Any | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        if unroll and hypergradient not in (None, 'finite_difference'):
+            raise ConfigError(
+                "unroll=True means hypergradient='finite_difference', but got "
+                f'hypergradient={hypergradient!r} as well; give one of them'
+            )
+        if retraining and mutator is not None and mutable_cfg is None:
+            raise ConfigError(
+                'retraining=True needs to know the network: give the subnet, or the path of '
+                'its file, as `mutable_cfg`'
+            )
+        self.retraining = retraining
+        self.loss_fn = build_loss(loss)
+        self.auxiliary_weight = auxiliary_weight
+        self.search_options: dict[str, Any] = {
+            'hypergradient': hypergradient
+            or ('finite_difference' if unroll else 'first_order'),
+            'arch_start_epoch': arch_start_epoch,
+            'arch_interval': arch_interval,
+        }
+        self.grad_clip = grad_clip
+        self.architecture: Any = (
+            build_architecture(architecture)
+            if isinstance(architecture, Mapping)
+            else architecture
+        )
+        self.mutator: Any = build_mutator(mutator) if isinstance(mutator, Mapping) else mutator
+        self.epoch = 0
+        self.iteration = 0
+        self._search: BilevelSearch | None = None
+        self._last_accuracy: dict[str, Tensor] = {}
+        if self.mutator is not None and not self.mutator.search_spaces:
+            self.mutator.prepare_from_supernet(self.architecture)
+        if retraining and mutable_cfg is not None:
+            self._retrain(mutable_cfg)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.architecture.to(memory_format=self.memory_format)
+
+    def _retrain(self, mutable_cfg: Subnet | str | os.PathLike[str]) -> None:
+        """Put the network of a subnet in the place of the supernet."""
+        if self.mutator is None:
+            raise ConfigError('`mutable_cfg` names a network of a search space: give `mutator`')
+        subnet = (
+            dict(mutable_cfg) if isinstance(mutable_cfg, Mapping) else load_subnet(mutable_cfg)
+        )
+        self.architecture = self.mutator.export_subnet(self.architecture, subnet)
+        self.mutator = None
+
+    @property
+    def searching(self) -> bool:
+        """Whether steps move architecture parameters as well."""
+        return self.mutator is not None and not self.retraining
+
+    def on_epoch(self, epoch: int, max_epochs: int, iteration: int | None = None) -> None:
+        """Move every schedule to an epoch; a train loop calls it before the epoch.
+
+        Args:
+            epoch: From 0 to ``max_epochs - 1``.
+            max_epochs: Number of epochs of the whole search.
+            iteration: Number of steps taken so far, for a search that is
+                resumed; by default as counted.
+        """
+        self.epoch = epoch
+        if iteration is not None:
+            self.iteration = iteration
+        if self.searching and hasattr(self.mutator, 'on_epoch'):
+            self.mutator.on_epoch(epoch, max_epochs)
+
+    def forward(
+        self, inputs: Tensor, targets: Any | None = None, mode: str = 'tensor'
+    ) -> Tensor | dict[str, Tensor] | list[Tensor]:
+        """Run the network.
+
+        Args:
+            inputs: Images, shape ``(N, C, H, W)``.
+            targets: Class indices, shape ``(N,)``; needed with ``mode='loss'``.
+            mode: ``'tensor'`` for the outputs, ``'loss'`` for a dict of
+                losses, ``'predict'`` for the outputs as a list of one tensor
+                per image.
+
+        Raises:
+            InputError: Another mode, or a batch that does not fit.
+        """
+        if mode == 'tensor':
+            return self.architecture(inputs)
+        if mode == 'predict':
+            return list(self.architecture(inputs))
+        if mode == 'loss':
+            return self.loss(inputs, targets)
+        raise InputError(
+            f"Expected `mode` to be 'tensor', 'loss' or 'predict', but got {mode!r}"
+        )
+
+    def loss(self, inputs: Tensor, targets: Any) -> dict[str, Tensor]:
+        """Return the losses, whose sum is to be minimised, and the accuracy."""
+        auxiliary = None
+        # A supernet is searched without the auxiliary head, as its authors do.
+        if self.retraining and hasattr(self.architecture, 'forward_with_auxiliary'):
+            outputs, auxiliary = self.architecture.forward_with_auxiliary(inputs)
+        else:
+            outputs = self.architecture(inputs)
+        main = evaluate_loss(self.loss_fn, outputs, targets)
+        losses = {'loss': main}
+        if auxiliary is not None:
+            weighted = self.auxiliary_weight * evaluate_loss(self.loss_fn, auxiliary, targets)
+            losses = {'main_loss': main, 'auxiliary_loss': weighted}
+        return {**losses, **accuracy_of(outputs, targets)}
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        """Take one step.
+
+        Args:
+            data: A batch ``(inputs, targets)``; while searching a pair
+                ``(train_batch, arch_batch)`` of them.
+            optim_wrapper: The host's ``OptimWrapper``; while searching an
+                ``OptimWrapperDict`` of ``architecture`` and ``mutator``.
+
+        Returns:
+            Scalars to log.
+        """
+        if not self.searching:
+            return self._train_step_of_weights(data, optim_wrapper)
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise InputError(
+                'Expected the data of a search step to be a pair (train_batch, arch_batch), '
+                f'but got {type(data).__name__}; use BilevelTrainLoop'
+            )
+        train_batch, arch_batch = self.data_preprocessor(tuple(data), True)
+        train_batch, arch_batch = self._laid_out(train_batch), self._laid_out(arch_batch)
+        search = self._search_with(optim_wrapper)
+        search.epoch, search.iteration = self.epoch, self.iteration
+        logs = search.step(train_batch, arch_batch)
+        self.iteration += 1
+        return {**logs, **self._last_accuracy}
+
+    def _train_step_of_weights(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+        """Take an ordinary training step, with gradients averaged over all ranks."""
+        with optim_wrapper.optim_context(self):
+            inputs, targets = self._laid_out(self.data_preprocessor(tuple(data), True))
+            loss, logs = self.parse_losses(self.loss(inputs, targets))
+        if not loss.detach().isfinite():
+            raise NonFiniteLossError(
+                f'The training loss is {loss.item():g}; no step was taken. Look for NaN in the '
+                'batch, or lower the learning rate or set clip_grad'
+            )
+        optim_wrapper.zero_grad()
+        optim_wrapper.backward(loss)
+        average_([p.grad for p in self.parameters() if p.grad is not None])
+        optim_wrapper.step()
+        return logs
+
+    def _laid_out(self, batch: Any) -> Any:
+        """Return a batch whose images lie in memory as the weights do."""
+        if isinstance(batch, (tuple, list)) and len(batch) == 2:
+            inputs, targets = batch
+            if isinstance(inputs, Tensor) and inputs.dim() == 4:
+                return inputs.contiguous(memory_format=self.memory_format), targets
+        return batch
+
+    def _search_with(self, optim_wrapper: Any) -> BilevelSearch:
+        """Return the search over the given optimizers, made when they come first."""
+        weight_optimizer = optimizer_of(optim_wrapper, 'architecture')
+        if self._search is None or self._search.weight_optimizer is not weight_optimizer:
+            self._search = BilevelSearch(
+                self.architecture,
+                self.mutator,
+                self._search_loss,
+                weight_optimizer,
+                optimizer_of(optim_wrapper, 'mutator'),
+                grad_clip=clipping_of(optim_wrapper['architecture'], self.grad_clip),
+                **self.search_options,
+            )
+        return self._search
+
+    def _search_loss(self, outputs: Tensor, targets: Any) -> Tensor:
+        """Return the loss of the search, and keep the accuracy of what came last."""
+        self._last_accuracy = accuracy_of(outputs, targets)
+        return evaluate_loss(self.loss_fn, outputs, targets)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The search belongs to optimizers, which a copy does not have.
+        return {**self.__dict__, '_search': None}
