@@ -1,0 +1,242 @@
+"""The command line: search, retrain, export, show, list."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from .errors import NASError
+from .version import __version__
+
+__all__ = ['main']
+
+_EPILOG = """\
+A first search, on images that scikit-learn brings along:
+  mmrazor-mutators search configs/darts/digits.py
+"""
+
+
+def _search(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from .engine.config import load_config
+    from .engine.describe import subnet_table
+    from .engine.jobs import search
+
+    cfg = load_config(args.config, args.cfg_options)
+    _seed(cfg, args.seed)
+    work_dir = _work_dir(args, cfg)
+    console = Console()
+    subnet = search(cfg, work_dir, resume=args.resume, launcher=args.launcher, console=console)
+    if _rank() == 0:
+        console.print(subnet_table(subnet))
+        path = shlex.quote(str(work_dir / 'subnet.yaml'))
+        console.print(f'Found: {path}', soft_wrap=True, highlight=False, markup=False)
+        _say(f'Train it:  mmrazor-mutators retrain {shlex.quote(args.config)} --subnet {path}')
+        _say(f'Draw it:   mmrazor-mutators show {path} --out cells.png')
+
+
+def _retrain(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from .engine.config import load_config
+    from .engine.jobs import retrain
+    from .engine.report import results_table
+    from .mutables import load_subnet
+
+    cfg = load_config(args.config, args.cfg_options)
+    _seed(cfg, args.seed)
+    subnet = load_subnet(args.subnet)
+    work_dir = _work_dir(args, cfg, 'retrain')
+    console = Console()
+    results = retrain(
+        cfg,
+        subnet,
+        work_dir,
+        compare_random=args.compare_random,
+        resume=args.resume,
+        launcher=args.launcher,
+        console=console,
+    )
+    if _rank() == 0:
+        console.print(results_table(results))
+        _say(
+            f'Export it: mmrazor-mutators export {shlex.quote(args.config)} --subnet '
+            f'{shlex.quote(args.subnet)} --checkpoint {shlex.quote(str(work_dir / "last.pth"))} '
+            '--out found.pt'
+        )
+
+
+def _export(args: argparse.Namespace) -> None:
+    from .engine.config import load_config
+    from .engine.exporting import export
+    from .engine.jobs import count_parameters
+    from .mutables import load_subnet
+
+    cfg = load_config(args.config, args.cfg_options)
+    out = Path(args.out)
+    net = export(cfg, load_subnet(args.subnet), Path(args.checkpoint), out, args.input_shape)
+    size = out.stat().st_size / 2**20
+    _say(f'Wrote {out}: {count_parameters(net):,} parameters, {size:.2f} MiB')
+
+
+def _show(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from .engine.describe import subnet_table
+    from .mutables import load_subnet
+
+    subnet = load_subnet(args.file)
+    if args.out is None:
+        Console().print(subnet_table(subnet))
+        return
+    from .engine.draw import draw_subnet
+
+    draw_subnet(subnet, args.out)
+    _say(f'Wrote {args.out}')
+
+
+def _list(args: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from .engine.listing import list_parts
+
+    Console().print(list_parts(args.kind, args.pattern))
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _rank() -> int:
+    return int(os.environ.get('RANK', '0'))
+
+
+def _seed(cfg: Any, seed: int | None) -> None:
+    if seed is not None:
+        cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
+
+
+def _work_dir(args: argparse.Namespace, cfg: Any, *parts: str) -> Path:
+    if args.work_dir is not None:
+        return Path(args.work_dir)
+    if cfg.get('work_dir'):
+        return Path(cfg.work_dir, *parts)
+    config = Path(args.config)
+    return Path('work_dirs', config.parent.name, config.stem, *parts)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='mmrazor-mutators',
+        description='Differentiable neural architecture search.',
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--version', action='version', version=__version__)
+    verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
+
+    def verb(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
+        sub = verbs.add_parser(name, help=summary, description=summary)
+        sub.set_defaults(run=run)
+        sub.add_argument('--traceback', action='store_true', help='show where an error arose')
+        return sub
+
+    def job(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
+        sub = verb(name, run, summary)
+        sub.add_argument('config', help='a config file, such as configs/darts/digits.py')
+        sub.add_argument(
+            '--cfg-options', nargs='+', default=[], metavar='K=V', help='entries to change'
+        )
+        return sub
+
+    def training(sub: Any) -> None:
+        sub.add_argument('--work-dir', help='where to write; by default below work_dirs/')
+        sub.add_argument(
+            '--resume', action='store_true', help='go on from the latest checkpoint'
+        )
+        sub.add_argument('--seed', type=int, help="instead of the config's")
+        sub.add_argument(
+            '--launcher', choices=('none', 'pytorch'), default='none', help='under torchrun'
+        )
+
+    training(job('search', _search, 'search an architecture, and write it as subnet.yaml'))
+    sub = job('retrain', _retrain, 'train the network found from scratch, and test it')
+    sub.add_argument('--subnet', required=True, metavar='FILE', help='written by search')
+    sub.add_argument(
+        '--compare-random',
+        type=_count,
+        default=0,
+        metavar='N',
+        help='train N random networks of the same space in the same way',
+    )
+    training(sub)
+    sub = job('export', _export, 'write the network found as a plain module')
+    sub.add_argument('--subnet', required=True, metavar='FILE', help='written by search')
+    sub.add_argument('--checkpoint', required=True, metavar='FILE', help='last.pth of a run')
+    sub.add_argument(
+        '--out', required=True, metavar='FILE', help='.pt, .pth, or .pt2 for torch.export'
+    )
+    sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
+    sub = verb('show', _show, 'print or draw the cells of a subnet')
+    sub.add_argument('file', help='a subnet file')
+    sub.add_argument('--out', metavar='FILE', help='a picture: .png, .svg or .pdf')
+    sub = verb('list', _list, 'list the parts that a config can name')
+    sub.add_argument('kind', nargs='?', help='such as mutators; all kinds by default')
+    sub.add_argument('pattern', nargs='?', help="such as 'Darts*'")
+    return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'expected 0 or more, but got {number}')
+    return number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        0, or 2 for what the user can mend, 130 after an interrupt, 1 for an
+        error of the library.
+    """
+    args = _parser().parse_args(arguments)
+    try:
+        args.run(args)
+    except NASError as error:
+        if args.traceback:
+            traceback.print_exc()
+        _complain(f'error: {error}')
+        return 2
+    except KeyboardInterrupt:
+        _complain('interrupted; what was written stays, and --resume goes on from there')
+        return 130
+    except Exception as error:
+        if args.traceback:
+            raise
+        with tempfile.NamedTemporaryFile(
+            'w', prefix='mmrazor-mutators-', suffix='.log', delete=False, encoding='utf-8'
+        ) as log:
+            traceback.print_exc(file=log)
+        _complain(
+            f'error: {type(error).__name__}: {str(error) or "no message"} (this should not '
+            f'happen; the traceback is in {log.name})'
+        )
+        return 1
+    return 0
+
+
+def _complain(message: str) -> None:
+    print(' '.join(message.split()), file=sys.stderr, flush=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Write the network found as a file that needs no search any more."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from torch import Tensor, nn
+
+from ..errors import ConfigError, InputError, did_you_mean
+from ..mutables import find_mutables
+from ..registry import DATASETS
+from ..typing import Subnet
+from .config import retrain_config
+from .jobs import build_model
+from .runner import allow_checkpoint_types
+
+__all__ = ['export', 'load_weights']
+
+_SUFFIXES = ('.pt', '.pth', '.pt2')
+
+
+def export(
+    cfg: Config,
+    subnet: Subnet,
+    checkpoint: Path,
+    out: Path,
+    input_shape: Sequence[int] | None = None,
+) -> nn.Module:
+    """Build the network of a subnet, load its weights and write it as a plain module.
+
+    Args:
+        cfg: The config of the search or of the retraining.
+        subnet: Which network.
+        checkpoint: Of the retraining, or of the search, whose supernet's
+            weights are then carried over.
+        out: ``.pt`` or ``.pth`` for a pickled module, ``.pt2`` for a program
+            of ``torch.export``, which loads without this library.
+        input_shape: Of an image, ``(C, H, W)``; by default that of the first
+            test image.
+
+    Returns:
+        The network, in eval mode.
+
+    Raises:
+        ConfigError: An unknown format, or a checkpoint that cannot be read
+            or does not fit.
+        SubnetError: The subnet does not fit the config.
+    """
+    if out.suffix not in _SUFFIXES:
+        raise ConfigError(
+            f'Cannot export to {out.name!r}: {did_you_mean(out.suffix, _SUFFIXES)}'
+        )
+    state = load_weights(checkpoint)
+    if any(key.startswith('mutator.') for key in state):
+        model = build_model(cfg, cfg.model)
+        _load(model, state, checkpoint)
+        net = model.mutator.export_subnet(model.architecture, subnet)
+    else:
+        cfg = retrain_config(cfg)
+        model = build_model(cfg, {**cfg.model, 'retraining': True, 'mutable_cfg': subnet})
+        _load(model, state, checkpoint)
+        net = model.architecture
+    net.eval()
+    if next(find_mutables(net), None) is not None:
+        raise ConfigError(
+            'The exported network still has something to search; see export_subnet'
+        )
+    example = _example(retrain_config(cfg), input_shape)
+    with torch.no_grad():
+        expected = net(example)
+    draft = out.with_name(f'.{out.stem}.{os.getpid()}{out.suffix}')
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _write(net, example, draft)
+        written = _read(draft)
+        with torch.no_grad():
+            torch.testing.assert_close(written(example), expected)
+        os.replace(draft, out)
+    except OSError as error:
+        raise ConfigError(f'Cannot write {str(out)!r}: {error.strerror}') from error
+    finally:
+        draft.unlink(missing_ok=True)
+    return net
+
+
+def load_weights(checkpoint: Path) -> dict[str, Any]:
+    """Return the state of the model in a checkpoint.
+
+    Raises:
+        ConfigError: A file that is missing or is no checkpoint.
+    """
+    if not checkpoint.is_file():
+        raise ConfigError(
+            f'There is no checkpoint {str(checkpoint)!r}; search and retrain write last.pth into '
+            'their work directories'
+        )
+    allow_checkpoint_types()
+    try:
+        content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    except Exception as error:  # Unpickling raises whatever a broken file leads to.
+        raise ConfigError(
+            f'The checkpoint {str(checkpoint)!r} cannot be read: {type(error).__name__}: '
+            f'{str(error).splitlines()[0] if str(error) else "no reason given"}'
+        ) from error
+    state = content.get('state_dict', content) if isinstance(content, dict) else content
+    if not isinstance(state, dict) or not state:
+        raise ConfigError(f'The file {str(checkpoint)!r} holds no weights of a model')
+    return state
+
+
+def _load(model: nn.Module, state: dict[str, Any], checkpoint: Path) -> None:
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        lines = str(error).splitlines()
+        raise ConfigError(
+            f'The checkpoint {str(checkpoint)!r} does not fit the network of the config and the '
+            f'subnet: {" ".join(line.strip() for line in lines[1:3])}'
+        ) from error
+
+
+def _example(cfg: Config, input_shape: Sequence[int] | None) -> Tensor:
+    """Return two images to run the network on."""
+    if input_shape is not None:
+        if len(input_shape) != 3:
+            raise InputError(f'Expected an input shape C H W, but got {list(input_shape)}')
+        return torch.randn(2, *input_shape)
+    dataset = DATASETS.build(cfg['test_dataloader']['dataset'])
+    return torch.stack([dataset[0][0], dataset[1][0]])
+
+
+def _write(net: nn.Module, example: Tensor, path: Path) -> None:
+    if path.suffix == '.pt2':
+        batch = torch.export.Dim('batch', min=1)
+        program = torch.export.export(net, (example,), dynamic_shapes=({0: batch},))
+        torch.export.save(program, path)
+    else:
+        torch.save(net, path)
+
+
+def _read(path: Path) -> Any:
+    if path.suffix == '.pt2':
+        return torch.export.load(path).module()
+    return torch.load(path, weights_only=False)

@@ -1,0 +1,8 @@
+"""What happens around the steps of a job; one hook a file."""
+
+from .drop_path import DropPathProbHook
+from .epoch_seed import EpochSeedHook
+from .progress import ProgressHook
+from .search_subnet import SearchSubnetHook
+
+__all__ = ['DropPathProbHook', 'EpochSeedHook', 'ProgressHook', 'SearchSubnetHook']

@@ -1,0 +1,218 @@
+"""The jobs behind the command line: search, retrain, export."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any, NamedTuple
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+from mmengine.runner import Runner, set_random_seed
+from rich.console import Console
+from torch import nn
+
+from ..builder import build_architecture, build_mutator
+from ..errors import ConfigError
+from ..mutables import dump_subnet
+from ..registry import MODELS
+from ..typing import Subnet
+from .config import retrain_config
+from .hooks import EpochSeedHook, ProgressHook, SearchSubnetHook
+from .runner import build_runner
+
+__all__ = ['Result', 'retrain', 'search']
+
+
+class Result(NamedTuple):
+    """How a network fared that was trained from scratch.
+
+    Attributes:
+        name: ``'found'`` or ``'random 0'`` and so on.
+        accuracy: On the test split, in percent.
+        parameters: Number of trained weights.
+    """
+
+    name: str
+    accuracy: float
+    parameters: int
+
+
+def search(
+    cfg: Config,
+    work_dir: Path,
+    *,
+    resume: bool = False,
+    launcher: str = 'none',
+    console: Console | None = None,
+) -> Subnet:
+    """Search as a config says.
+
+    Args:
+        cfg: The config.
+        work_dir: Where to write ``subnet.yaml``, ``config.py``, the log and
+            the checkpoints, of which ``last.pth`` is the last.
+        resume: Whether to go on from the latest checkpoint in ``work_dir``.
+        launcher: ``'none'`` or ``'pytorch'``.
+        console: Where to show the progress.
+
+    Returns:
+        The subnet found.
+
+    Raises:
+        NASError: Whatever is wrong with the config, the data or the search.
+    """
+    model = build_model(cfg, cfg.model)
+    if not getattr(model, 'searching', False):
+        raise ConfigError(
+            'Expected `model` to be a search, but it has no mutator or says retraining=True; '
+            'see configs/darts/digits.py'
+        )
+    prepare_work_dir(work_dir, cfg, resume)
+    progress = ProgressHook('search', console=console)
+    hooks = [EpochSeedHook(), SearchSubnetHook(), progress]
+    runner = build_runner(cfg, model, work_dir, hooks, resume=resume, launcher=launcher)
+    train(runner, progress)
+    subnet: Subnet = model.mutator.search_subnet()
+    if is_main_process():
+        dump_subnet(subnet, work_dir / 'subnet.yaml')
+        _link_last(work_dir)
+    return subnet
+
+
+def retrain(
+    cfg: Config,
+    subnet: Subnet,
+    work_dir: Path,
+    *,
+    compare_random: int = 0,
+    resume: bool = False,
+    launcher: str = 'none',
+    console: Console | None = None,
+) -> list[Result]:
+    """Train the network of a subnet from scratch, and random ones in the same way.
+
+    Args:
+        cfg: The config, with a ``retrain`` section or for retraining itself.
+        subnet: What to train.
+        work_dir: Where to write ``results.json``, the resolved config, the log
+            and the checkpoints, of which ``last.pth`` is the last.
+        compare_random: How many random networks of the same space to train.
+        resume: Whether to go on from the latest checkpoints.
+        launcher: ``'none'`` or ``'pytorch'``.
+        console: Where to show the progress.
+
+    Returns:
+        The results, that of the subnet first.
+
+    Raises:
+        NASError: Whatever is wrong with the config, the data or the training.
+    """
+    cfg = retrain_config(cfg)
+    if 'test_dataloader' not in cfg:
+        raise ConfigError(
+            'Expected the config to have a `test_dataloader` to report accuracy on'
+        )
+    subnets = {'found': subnet}
+    if compare_random:
+        space = space_of(cfg)
+        for seed in range(compare_random):
+            subnets[f'random {seed}'] = space.random_subnet(seed)
+    results: list[Result] = []
+    for name, candidate in subnets.items():
+        folder = work_dir if name == 'found' else work_dir / name.replace(' ', '_')
+        model = build_model(cfg, {**cfg.model, 'retraining': True, 'mutable_cfg': candidate})
+        prepare_work_dir(folder, cfg, resume)
+        if is_main_process():
+            dump_subnet(candidate, folder / 'subnet.yaml')
+        progress = ProgressHook(f'train {name}', console=console)
+        runner = build_runner(
+            cfg, model, folder, [EpochSeedHook(), progress], resume=resume, launcher=launcher
+        )
+        train(runner, progress)
+        metrics = runner.test()
+        if is_main_process():
+            _link_last(folder)
+        results.append(Result(name, float(metrics['accuracy']), count_parameters(model)))
+        if is_main_process():
+            _write_results(work_dir / 'results.json', results)
+    return results
+
+
+def build_model(cfg: Config, model_cfg: Any) -> Any:
+    """Build a model after seeding, so that the seed decides on its weights."""
+    randomness = cfg.get('randomness') or {}
+    if randomness.get('seed') is not None:
+        set_random_seed(randomness['seed'])
+    return MODELS.build(model_cfg)
+
+
+def space_of(cfg: Config) -> Any:
+    """Return a mutator that was prepared from the architecture of a config."""
+    mutator = build_mutator(cfg.model['mutator'])
+    mutator.prepare_from_supernet(build_architecture(cfg.model['architecture']))
+    return mutator
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of trained weights."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def prepare_work_dir(work_dir: Path, cfg: Config, resume: bool) -> None:
+    """Make a work directory and write the resolved config into it.
+
+    Raises:
+        ConfigError: It cannot be made or written to, or there is nothing to
+            resume.
+    """
+    if resume and not (work_dir / 'last_checkpoint').is_file():
+        raise ConfigError(
+            f'There is nothing to resume in {str(work_dir)!r}: it has no last_checkpoint; '
+            'start without --resume'
+        )
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        if is_main_process():
+            cfg.dump(str(work_dir / 'config.py'))
+    except OSError as error:
+        raise ConfigError(
+            f'Cannot write into the work directory {str(work_dir)!r}: {error.strerror}'
+        ) from error
+
+
+def train(runner: Runner, progress: ProgressHook) -> None:
+    """Run the training; the progress bar goes away whatever happens."""
+    try:
+        runner.train()
+    finally:
+        progress.close()
+
+
+def _link_last(work_dir: Path) -> None:
+    """Make ``last.pth`` the checkpoint that was written last."""
+    pointer = work_dir / 'last_checkpoint'
+    if not pointer.is_file():
+        return
+    checkpoint = work_dir / Path(pointer.read_text(encoding='utf-8').strip()).name
+    draft = work_dir / f'.last.{os.getpid()}'
+    draft.unlink(missing_ok=True)
+    os.link(checkpoint, draft)
+    os.replace(draft, work_dir / 'last.pth')
+
+
+def _write_results(path: Path, results: Sequence[Result]) -> None:
+    found, others = results[0], [result.accuracy for result in results[1:]]
+    content: dict[str, Any] = {
+        'found': found._asdict(),
+        'random': [result._asdict() for result in results[1:]],
+    }
+    if others:
+        content['random_mean'] = mean(others)
+        content['random_std'] = stdev(others) if len(others) > 1 else 0.0
+    draft = path.with_name(f'.{path.name}')
+    draft.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    os.replace(draft, path)

@@ -1,0 +1,82 @@
+"""The train loop of a search, which reads two loaders at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.runner import EpochBasedTrainLoop
+
+from ..errors import ConfigError
+from ..registry import LOOPS
+
+__all__ = ['BilevelTrainLoop']
+
+
+@LOOPS.register_module()
+class BilevelTrainLoop(EpochBasedTrainLoop):
+    """Hands each step a pair of batches, ``(train_batch, arch_batch)``.
+
+    An epoch is one pass over the weights' half of the data.  The loader of
+    the architecture's half goes on where it was, from step to step and from
+    epoch to epoch, and begins anew when it is through.
+
+    Args:
+        runner: The runner.
+        dataloader: Loader of the weights' half, or its config.
+        arch_dataloader: Loader of the architecture's half, or its config.
+        max_epochs: Number of epochs.
+        **kwargs: As for ``EpochBasedTrainLoop``.
+
+    Raises:
+        ConfigError: A loader without a batch.
+    """
+
+    def __init__(
+        self, runner: Any, dataloader: Any, arch_dataloader: Any, max_epochs: int, **kwargs: Any
+    ) -> None:
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        if isinstance(arch_dataloader, dict):
+            arch_dataloader = runner.build_dataloader(
+                arch_dataloader,
+                seed=runner.seed,
+                diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
+            )
+        self.arch_dataloader = arch_dataloader
+        for name, loader in (
+            ('dataloader', self.dataloader),
+            ('arch_dataloader', arch_dataloader),
+        ):
+            if len(loader) == 0:
+                raise ConfigError(
+                    f'`{name}` has no batch: expected at least one full batch, but its data '
+                    f'set has {len(loader.dataset)} samples'
+                )
+        self._arch_batches: Iterator[Any] = iter(())
+        self._begun = False
+
+    def run_epoch(self) -> None:
+        """Run one epoch at the schedules' values for it."""
+        if not self._begun:
+            # Not before: a run that is resumed learns its iteration after __init__.
+            self._arch_batches = self._endless(self._iter)
+            self._begun = True
+        model = getattr(self.runner.model, 'module', self.runner.model)
+        model.on_epoch(self._epoch, self._max_epochs, self._iter)
+        super().run_epoch()
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Run one step."""
+        super().run_iter(idx, (data_batch, next(self._arch_batches)))
+
+    def _endless(self, start: int) -> Iterator[Any]:
+        """Yield batches for ever, from the one that step ``start`` sees."""
+        number, skip = divmod(start, len(self.arch_dataloader))
+        while True:
+            sampler = self.arch_dataloader.sampler
+            if hasattr(sampler, 'set_epoch'):
+                sampler.set_epoch(number)
+            for index, batch in enumerate(self.arch_dataloader):
+                if index >= skip:
+                    yield batch
+            number, skip = number + 1, 0

@@ -1,0 +1,38 @@
+"""How good a classifier is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mmengine.evaluator import BaseMetric
+
+from ..registry import METRICS
+
+__all__ = ['Accuracy']
+
+
+@METRICS.register_module()
+class Accuracy(BaseMetric):
+    """Share of the images whose largest logit is that of their class, in percent.
+
+    Reported as ``accuracy``.
+    """
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Count the right ones of a batch.
+
+        Args:
+            data_batch: ``(images, labels)``.
+            data_samples: Logits of shape ``(num_classes,)``, one per image.
+        """
+        labels = data_batch[1]
+        right = [
+            int(logits.argmax()) == int(label)
+            for logits, label in zip(data_samples, labels, strict=True)
+        ]
+        self.results.extend(right)
+
+    def compute_metrics(self, results: list[bool]) -> dict[str, float]:
+        """Return the share over all batches."""
+        return {'accuracy': 100.0 * sum(results) / len(results)}
