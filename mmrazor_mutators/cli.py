@@ -67,10 +67,11 @@ def _retrain(args: argparse.Namespace) -> None:
     )
     if _rank() == 0:
         console.print(results_table(results))
+        config, subnet_file = shlex.quote(args.config), shlex.quote(args.subnet)
+        checkpoint = shlex.quote(str(work_dir / 'last.pth'))
         _say(
-            f'Export it: mmrazor-mutators export {shlex.quote(args.config)} --subnet '
-            f'{shlex.quote(args.subnet)} --checkpoint {shlex.quote(str(work_dir / "last.pth"))} '
-            '--out found.pt'
+            f'Export it: mmrazor-mutators export {config} --subnet {subnet_file} '
+            f'--checkpoint {checkpoint} --out found.pt'
         )
 
 

@@ -8,21 +8,24 @@ model = dict(
         type='DartsSupernet',
         in_channels=1,
         num_classes=10,
-        base_channels=8,
+        base_channels=6,
         num_layers=3,
         num_nodes=3,
     ),
     mutator=dict(type='DartsMutator'),
 )
-train_dataloader = dict(dataset=dict(images_per_class=200))
-train_cfg = dict(max_epochs=15, arch_dataloader=dict(dataset=dict(images_per_class=200)))
-optim_wrapper = dict(mutator=dict(optimizer=dict(lr=6e-3)))
+train_dataloader = dict(batch_size=32, dataset=dict(images_per_class=150))
+train_cfg = dict(
+    max_epochs=10,
+    arch_dataloader=dict(batch_size=32, dataset=dict(images_per_class=150)),
+)
+optim_wrapper = dict(mutator=dict(optimizer=dict(lr=1e-2)))
 
 # What differs when the network found is trained from scratch.
 retrain = dict(
     model=dict(architecture=dict(affine=True), retraining=True),
     train_dataloader=dict(batch_size=64, dataset=dict(split='train', images_per_class=400)),
-    train_cfg=dict(_delete_=True, by_epoch=True, max_epochs=10),
+    train_cfg=dict(_delete_=True, by_epoch=True, max_epochs=8),
     optim_wrapper=dict(
         _delete_=True,
         optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=3e-4),

@@ -119,8 +119,10 @@ class Darts(BaseModel):
             self.mutator.prepare_from_supernet(self.architecture)
         if retraining and mutable_cfg is not None:
             self._retrain(mutable_cfg)
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.architecture.to(memory_format=self.memory_format)
+        self.memory_format: Any = (
+            torch.channels_last if channels_last else torch.contiguous_format
+        )
+        self.architecture.to(memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def _retrain(self, mutable_cfg: Subnet | str | os.PathLike[str]) -> None:
         """Put the network of a subnet in the place of the supernet."""

@@ -257,9 +257,8 @@ class _CellPanel:
         height = places[-1].bottom - places[0].top
         middle = places[0].top + height / 2
         _box(axes, left, middle, _BAR, height, facecolor=_PAPER, edgecolor=_INK)
-        at = left + _BAR / 2
-        _text(axes, at, middle - 0.09, OUTPUT, weight='bold', ha='center')
-        _text(axes, at, middle + 0.09, CONCAT, color=_OTHER_KIND, ha='center')
+        _text(axes, left + _BAR / 2, middle - 0.09, OUTPUT, weight='bold', ha='center')
+        _text(axes, left + _BAR / 2, middle + 0.09, CONCAT, color=_OTHER_KIND, ha='center')
 
 
 def _arrow(axes: Axes, corners: Sequence[tuple[float, float]], **style: Any) -> None:

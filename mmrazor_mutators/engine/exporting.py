@@ -17,7 +17,7 @@ from ..registry import DATASETS
 from ..typing import Subnet
 from .config import retrain_config
 from .jobs import build_model
-from .runner import allow_checkpoint_types
+from .runner import allow_checkpoint_types, reason_of
 
 __all__ = ['export', 'load_weights']
 
@@ -96,16 +96,15 @@ def load_weights(checkpoint: Path) -> dict[str, Any]:
     """
     if not checkpoint.is_file():
         raise ConfigError(
-            f'There is no checkpoint {str(checkpoint)!r}; search and retrain write last.pth into '
-            'their work directories'
+            f'There is no checkpoint {str(checkpoint)!r}; search and retrain write last.pth '
+            'into their work directories'
         )
     allow_checkpoint_types()
     try:
         content = torch.load(checkpoint, map_location='cpu', weights_only=True)
     except Exception as error:  # Unpickling raises whatever a broken file leads to.
         raise ConfigError(
-            f'The checkpoint {str(checkpoint)!r} cannot be read: {type(error).__name__}: '
-            f'{str(error).splitlines()[0] if str(error) else "no reason given"}'
+            f'The checkpoint {str(checkpoint)!r} cannot be read: {reason_of(error)}'
         ) from error
     state = content.get('state_dict', content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not state:
@@ -119,8 +118,8 @@ def _load(model: nn.Module, state: dict[str, Any], checkpoint: Path) -> None:
     except RuntimeError as error:
         lines = str(error).splitlines()
         raise ConfigError(
-            f'The checkpoint {str(checkpoint)!r} does not fit the network of the config and the '
-            f'subnet: {" ".join(line.strip() for line in lines[1:3])}'
+            f'The checkpoint {str(checkpoint)!r} does not fit the network of the config and '
+            f'the subnet: {" ".join(line.strip() for line in lines[1:3])}'
         ) from error
 
 

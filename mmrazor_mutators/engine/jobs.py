@@ -65,6 +65,7 @@ def search(
     Raises:
         NASError: Whatever is wrong with the config, the data or the search.
     """
+    check_training_parts(cfg)
     model = build_model(cfg, cfg.model)
     if not getattr(model, 'searching', False):
         raise ConfigError(
@@ -112,6 +113,7 @@ def retrain(
         NASError: Whatever is wrong with the config, the data or the training.
     """
     cfg = retrain_config(cfg)
+    check_training_parts(cfg)
     if 'test_dataloader' not in cfg:
         raise ConfigError(
             'Expected the config to have a `test_dataloader` to report accuracy on'
@@ -142,11 +144,30 @@ def retrain(
     return results
 
 
+def check_training_parts(cfg: Config) -> None:
+    """Check that a config has what a training needs beside a model.
+
+    Raises:
+        ConfigError: A part is missing.
+    """
+    for name in ('train_dataloader', 'train_cfg', 'optim_wrapper'):
+        if not cfg.get(name):
+            raise ConfigError(
+                f'Expected the config to have a `{name}`, but it has '
+                f'{", ".join(sorted(cfg))}; see configs/darts/digits.py'
+            )
+
+
 def build_model(cfg: Config, model_cfg: Any) -> Any:
     """Build a model after seeding, so that the seed decides on its weights."""
     randomness = cfg.get('randomness') or {}
-    if randomness.get('seed') is not None:
-        set_random_seed(randomness['seed'])
+    seed = randomness.get('seed')
+    if seed is not None:
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            raise ConfigError(
+                f'Expected the seed to be an int from 0 to {2**32 - 1}, but got {seed!r}'
+            )
+        set_random_seed(seed)
     return MODELS.build(model_cfg)
 
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
+import torch
 from mmengine.runner import EpochBasedTrainLoop
 
+from ..distributed import rank
 from ..errors import ConfigError
 from ..registry import LOOPS
 
@@ -76,7 +81,26 @@ class BilevelTrainLoop(EpochBasedTrainLoop):
             sampler = self.arch_dataloader.sampler
             if hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(number)
-            for index, batch in enumerate(self.arch_dataloader):
-                if index >= skip:
-                    yield batch
+            # A run that is resumed passes here more often than one that is not.
+            with _draws_apart(self.runner.seed, number):
+                batches = iter(self.arch_dataloader)
+                for _ in range(skip):
+                    next(batches)
+            yield from batches
             number, skip = number + 1, 0
+
+
+@contextmanager
+def _draws_apart(*entropy: int) -> Iterator[None]:
+    """Seed the generators that loaders and transforms use; later they are as before."""
+    kept = random.getstate(), np.random.get_state()
+    seed = int(np.random.SeedSequence([*entropy, rank()]).generate_state(1)[0])
+    try:
+        with torch.random.fork_rng(devices=[]):
+            random.seed(seed)
+            np.random.seed(seed)
+            torch.default_generator.manual_seed(seed)
+            yield
+    finally:
+        random.setstate(kept[0])
+        np.random.set_state(kept[1])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
+import pickle
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from torch import nn
 from ..distributed import world_size
 from ..errors import ConfigError, NASError
 
-__all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner']
+__all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner', 'reason_of']
 
 _RUN_NUMBERS = itertools.count()
+
+_STATISTICS = ('min', 'max', 'current', 'mean')
 
 _PARTS = (
     'train_dataloader',
@@ -48,11 +52,23 @@ _PARTS = (
 """Entries of a config that are the runner's own arguments."""
 
 
+def _method_of_history(owner: Any, name: Any) -> Any:
+    """Stand in for ``getattr`` in checkpoints, for the methods of a history buffer alone."""
+    if owner is not HistoryBuffer or name not in _STATISTICS:
+        raise pickle.UnpicklingError(f'the attribute {name!r} of {owner!r} is not allowed')
+    return getattr(owner, name)
+
+
+# The name under which a checkpoint asks for it; see allow_checkpoint_types.
+_method_of_history.__module__, _method_of_history.__qualname__ = 'builtins', 'getattr'
+
+
 def allow_checkpoint_types() -> None:
     """Let ``torch.load`` read what mmengine writes into its checkpoints.
 
-    Its message hub holds history buffers of numpy scalars, which weights-only
-    loading refuses.  Just these types are allowed; nothing else is.
+    Its message hub holds history buffers of numpy scalars, and these name four
+    of their own methods by ``getattr``; weights-only loading refuses both.
+    Just these types and methods are allowed; nothing else is.
     """
     if not hasattr(torch.serialization, 'add_safe_globals'):
         return
@@ -61,6 +77,7 @@ def allow_checkpoint_types() -> None:
     torch.serialization.add_safe_globals(
         [
             HistoryBuffer,
+            _method_of_history,
             np.ndarray,
             np.dtype,
             multiarray.multiarray.scalar,
@@ -84,6 +101,39 @@ class QuietRunner(Runner):
             ):
                 handler.setLevel(logging.ERROR)
         return logger
+
+    def build_train_loop(self, loop: Any) -> Any:
+        """Build the train loop and its loaders; what does not fit is the config's fault."""
+        with _readable_errors('The train loop of `train_cfg`, or its loaders,'):
+            return super().build_train_loop(loop)
+
+    def build_test_loop(self, loop: Any) -> Any:
+        """Build the test loop and its loader."""
+        with _readable_errors('The test loop of `test_cfg`, or its loader or evaluator,'):
+            return super().build_test_loop(loop)
+
+    def build_optim_wrapper(self, optim_wrapper: Any) -> Any:
+        """Build the optimizers."""
+        with _readable_errors('The optimizers of `optim_wrapper`'):
+            return super().build_optim_wrapper(optim_wrapper)
+
+    def build_param_scheduler(self, scheduler: Any) -> Any:
+        """Build the schedulers."""
+        with _readable_errors('The schedulers of `param_scheduler`'):
+            return super().build_param_scheduler(scheduler)
+
+    def load_or_resume(self) -> None:
+        """Read the checkpoint that the run begins with, if there is one."""
+        with _readable_errors('The checkpoint to begin with', 'used'):
+            super().load_or_resume()
+
+    def load_checkpoint(
+        self, filename: str, map_location: Any = 'cpu', strict: bool = False, **kwargs: Any
+    ) -> Any:
+        """Read a checkpoint; one to resume from has to fit exactly."""
+        return super().load_checkpoint(
+            filename, map_location, strict=strict or self._resume, **kwargs
+        )
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
         """Move the model to its device, and make it equal on all ranks.
@@ -125,7 +175,7 @@ def build_runner(
     if 'env_cfg' not in cfg and not torch.cuda.is_available():
         cfg = Config({**cfg.to_dict(), 'env_cfg': {'dist_cfg': {'backend': 'gloo'}}})
     parts = {key: cfg.get(key) for key in _PARTS if cfg.get(key) is not None}
-    try:
+    with _readable_errors('The runner of the config'):
         return QuietRunner(
             model=model,
             work_dir=str(work_dir),
@@ -139,15 +189,33 @@ def build_runner(
             cfg=Config({'work_dir': str(work_dir)}),
             **parts,
         )
-    except (NASError, OSError):
+
+
+@contextmanager
+def _readable_errors(what: str, verb: str = 'built') -> Iterator[None]:
+    """Turn what the host raises over a config or a checkpoint into our own errors."""
+    try:
+        yield
+    except (NASError, MemoryError):
         raise
-    except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
+    except Exception as error:  # The host lets through whatever its parts raise.
         cause = next((e for e in _causes(error) if isinstance(e, NASError)), None)
         if cause is not None:
             raise cause from error
-        raise ConfigError(
-            f'The runner cannot be built from the config: {type(error).__name__}: {error}'
-        ) from error
+        raise ConfigError(f'{what} cannot be {verb}: {reason_of(error)}') from error
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error of torch or of the host says, without its advice.
+
+    >>> reason_of(ValueError('no such key'))
+    'ValueError: no such key'
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, pickle.UnpicklingError) and len(lines) > 1:
+        refused = [line.split('. ')[0] for line in lines if 'WeightsUnpickler error' in line]
+        lines = refused or lines[:1]
+    return f'{type(error).__name__}: {" ".join(lines[:4]) or "no reason given"}'
 
 
 def _causes(error: BaseException) -> list[BaseException]:

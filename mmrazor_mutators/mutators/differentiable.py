@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..builder import MUTATORS
 from ..distributed import same_draws
-from ..errors import InputError, SearchSpaceError, did_you_mean
+from ..errors import SearchSpaceError, did_you_mean
 from ..mutables import DifferentiableMutable, MutableModule
 from ..typing import Mixture, Subnet
 from .base import BaseMutator
@@ -25,6 +25,7 @@ from .binding import (
     hook_trunk,
     release,
 )
+from .scheduled import Scheduled
 
 __all__ = ['DifferentiableMutator']
 
@@ -41,7 +42,7 @@ def _relaxes_itself(mutable: MutableModule) -> bool:
 
 
 @MUTATORS.register_module()
-class DifferentiableMutator(BaseMutator):
+class DifferentiableMutator(Scheduled, BaseMutator):
     """Owns the architecture parameters of a supernet and lends them to its mutables.
 
     A subclass says how logits become weights (:meth:`relax`) and how a subnet
@@ -59,8 +60,6 @@ class DifferentiableMutator(BaseMutator):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.arch_params = nn.ParameterDict()
-        self.epoch = 0
-        self.max_epochs = 1
         self._scope = ForwardScope(self.relax_spaces)
         self._hooks: list[Any] = []
         self.register_load_state_dict_post_hook(_rebind_after_loading)
@@ -260,48 +259,6 @@ class DifferentiableMutator(BaseMutator):
             task_loss: The loss on an architecture batch, a scalar.
         """
         return task_loss + self.regularization()
-
-    def on_epoch(self, epoch: int, max_epochs: int) -> None:
-        """Move every schedule to an epoch; call it before the epoch begins.
-
-        Args:
-            epoch: From 0 to ``max_epochs - 1``.
-            max_epochs: Number of epochs of the whole search.
-
-        Raises:
-            InputError: An epoch outside of that range.
-        """
-        if not 0 <= epoch < max_epochs:
-            raise InputError(
-                f'Expected an epoch from 0 to {max_epochs - 1}, the last one of max_epochs='
-                f'{max_epochs}, but got {epoch}'
-            )
-        self.epoch, self.max_epochs = epoch, max_epochs
-
-    def get_extra_state(self) -> dict[str, int]:
-        """Return what ``state_dict`` holds beside the parameters."""
-        return {'epoch': self.epoch, 'max_epochs': self.max_epochs}
-
-    def set_extra_state(self, state: dict[str, int]) -> None:
-        """Go on where :meth:`get_extra_state` was called."""
-        self.on_epoch(state['epoch'], state['max_epochs'])
-
-    def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        *args: Any,
-    ) -> None:
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, *args
-        )
-        # Checkpoints of MMRazor hold nothing but the parameters.
-        extra = f'{prefix}_extra_state'
-        if extra in missing_keys:
-            missing_keys.remove(extra)
 
     @abstractmethod
     def search_subnet(self) -> Subnet:

@@ -15,7 +15,7 @@ from ..distributed import average_
 from ..errors import ConfigError, InputError, NonFiniteLossError
 from ..mutators import DifferentiableMutator
 from ..typing import ConfigDict, LossFn
-from .checks import check_loss, check_optimizers, check_state, params_of
+from .checks import check_loss, check_optimizer_state, check_optimizers, check_state, params_of
 from .guards import buffers_kept_on_error, frozen, get_rng_state, set_rng_state
 from .hypergradients import ArchGradient, Hypergradient
 from .hypergradients.tensors import gradients, norm, unshared
@@ -248,6 +248,8 @@ class BilevelSearch:
             )
         for key in ('supernet', 'mutator'):
             check_state(key, getattr(self, key).state_dict(), state[key])
+        for key in ('weight_optimizer', 'arch_optimizer'):
+            check_optimizer_state(key, getattr(self, key), state[key])
         for key in expected:
             # An optimizer would go on to change the tensors that it is given.
             getattr(self, key).load_state_dict(copy.deepcopy(state[key]))

@@ -11,7 +11,13 @@ from torch.optim import Optimizer
 from ..errors import ConfigError, InputError
 from ..mutators import DifferentiableMutator
 
-__all__ = ['check_loss', 'check_optimizers', 'check_state', 'params_of']
+__all__ = [
+    'check_loss',
+    'check_optimizer_state',
+    'check_optimizers',
+    'check_state',
+    'params_of',
+]
 
 
 def check_optimizers(
@@ -71,13 +77,26 @@ def params_of(optimizer: Optimizer) -> list[Tensor]:
 
 def check_state(name: str, ours: dict[str, Any], given: dict[str, Any]) -> None:
     """Refuse a state whose names or shapes are not ours."""
-    for key in ours.keys() | given.keys():
+    for key in dict.fromkeys([*ours, *given]):
         expected, came = (getattr(state.get(key), 'shape', None) for state in (ours, given))
         if expected != came or (key in ours) != (key in given):
             raise ConfigError(
                 f'Expected the state of the {name} to have {key!r} of shape '
                 f'{_shown(expected)}, but got {_shown(came)}; was it saved from another search?'
             )
+
+
+def check_optimizer_state(name: str, optimizer: Optimizer, given: dict[str, Any]) -> None:
+    """Refuse a state whose parameter groups are not those of ``optimizer``."""
+    ours, came = (
+        [len(group['params']) for group in groups]
+        for groups in (optimizer.param_groups, given.get('param_groups', ()))
+    )
+    if ours != came:
+        raise ConfigError(
+            f'Expected the state of the {name} to have groups of {ours} parameters, but got '
+            f'{came}; was it saved from another search?'
+        )
 
 
 def _shown(shape: Any) -> str:

@@ -104,7 +104,7 @@ def test_auxiliary_reads_every_pixel_of_other_sizes(height: int, width: int) -> 
 
 def test_auxiliary_needs_two_images_for_its_batch_norm() -> None:
     module, x = AuxiliaryModule(3, 2, 2), torch.randn(1, 3, 4, 4)
-    with pytest.raises(InputError, match='Expected at least 2 images .* but got 1'):
+    with pytest.raises(InputError, match=r'Expected at least 2 images .* but got 1'):
         module(x)
     assert module.eval()(x).shape == (1, 2, 1, 1)
     other = AuxiliaryModule(3, 2, 2, norm_cfg={'type': 'GN', 'num_groups': 1})
@@ -113,7 +113,7 @@ def test_auxiliary_needs_two_images_for_its_batch_norm() -> None:
 
 def test_placeholders_refuse_to_run() -> None:
     backbone = mm.DartsBackbone(3, 2, num_layers=1)
-    with pytest.raises(BindingError, match="'normal_n2'|'reduce_n2'"):
+    with pytest.raises(BindingError, match="'reduce_n2'"):
         backbone(torch.randn(2, 3, 8, 8))
 
 

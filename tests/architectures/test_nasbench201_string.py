@@ -56,6 +56,7 @@ def test_other_operations() -> None:
         ('|none~0|+|none~0|none~1|', "3 nodes joined by '[+]'.* but got 2"),
         (f'{RESNET}+|none~0|', "3 nodes joined by '[+]'.* but got 4"),
         (RESNET.replace('+|none~0', '+ |none~0'), 'Expected node 2 .* but got . |none~0'),
+        (RESNET.replace('~0|+|none', '~0| +|none'), 'Expected node 1 .* got .*conv_3x3~0. .'),
         (RESNET.replace('+|none~0', '+'), 'Expected node 2 to have 2 operation.* but got'),
         (RESNET[:-1], 'Expected node 3 to have 3 operation.* but got .*skip_connect~2'),
         (RESNET[1:], 'Expected node 1 to have 1 operation.* but got .nor_conv_3x3~0'),

@@ -181,3 +181,17 @@ def test_a_state_of_another_supernet() -> None:
     with pytest.raises(ConfigError, match=r'head\.weight'):
         search.load_state_dict(state)
     assert_same_state(state_of(search), before)
+
+
+def test_a_state_of_optimizers_with_other_groups() -> None:
+    """As when the config was changed in between; nothing is loaded then."""
+    state = dropout_search(0).state_dict()
+    search = dropout_search(1)
+    params = list(search.supernet.parameters())
+    search.weight_optimizer = torch.optim.SGD(
+        [{'params': params[:3]}, {'params': params[3:]}], lr=0.1
+    )
+    before = state_of(search)
+    with pytest.raises(ConfigError, match='weight_optimizer'):
+        search.load_state_dict(state)
+    assert_same_state(state_of(search), before)

@@ -15,6 +15,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 
 from ...registry import HOOKS
 
@@ -75,7 +76,8 @@ class ProgressHook(Hook):
     ) -> None:
         """Move the bar."""
         for name, value in (outputs or {}).items():
-            self._sums.setdefault(name, []).append(float(value))
+            number = value.item() if isinstance(value, Tensor) else float(value)
+            self._sums.setdefault(name, []).append(number)
         if self._progress is not None:
             shown = f'epoch {runner.epoch + 1}/{runner.max_epochs}  {self._averages(20)}'
             self._progress.update(self._task, completed=runner.iter + 1, shown=shown)

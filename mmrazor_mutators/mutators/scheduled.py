@@ -1,0 +1,69 @@
+"""The epoch of a search, which schedules depend on and checkpoints keep."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import InputError
+from ..host import BaseModule
+
+__all__ = ['Scheduled']
+
+
+class Scheduled(BaseModule):
+    """A module that knows the epoch, also after a checkpoint was loaded.
+
+    Args:
+        **kwargs: As for the module that this class is combined with.
+
+    Attributes:
+        epoch: From 0 to ``max_epochs - 1``.
+        max_epochs: Number of epochs of the whole search.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.epoch = 0
+        self.max_epochs = 1
+
+    def on_epoch(self, epoch: int, max_epochs: int) -> None:
+        """Move every schedule to an epoch; call it before the epoch begins.
+
+        Args:
+            epoch: From 0 to ``max_epochs - 1``.
+            max_epochs: Number of epochs of the whole search.
+
+        Raises:
+            InputError: An epoch outside of that range.
+        """
+        if not 0 <= epoch < max_epochs:
+            raise InputError(
+                f'Expected an epoch from 0 to {max_epochs - 1}, the last one of max_epochs='
+                f'{max_epochs}, but got {epoch}'
+            )
+        self.epoch, self.max_epochs = epoch, max_epochs
+
+    def get_extra_state(self) -> dict[str, int]:
+        """Return what ``state_dict`` holds beside the parameters."""
+        return {'epoch': self.epoch, 'max_epochs': self.max_epochs}
+
+    def set_extra_state(self, state: dict[str, int]) -> None:
+        """Go on where :meth:`get_extra_state` was called."""
+        self.on_epoch(state['epoch'], state['max_epochs'])
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        *args: Any,
+    ) -> None:
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, *args
+        )
+        # Checkpoints of MMRazor hold nothing but the parameters.
+        extra = f'{prefix}_extra_state'
+        if extra in missing_keys:
+            missing_keys.remove(extra)

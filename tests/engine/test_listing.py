@@ -1,0 +1,124 @@
+"""The list of parts: all that is registered, and what is asked for."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from mmrazor_mutators import registry
+from mmrazor_mutators.engine.listing import KINDS, list_parts
+from mmrazor_mutators.errors import ConfigError
+
+
+def rows(*args: Any) -> list[tuple[str, ...]]:
+    columns = [[str(cell) for cell in column.cells] for column in list_parts(*args).columns]
+    return list(zip(*columns, strict=True))
+
+
+def names(*args: Any) -> list[str]:
+    return [name for _, name, _ in rows(*args)]
+
+
+def test_every_registry_is_a_kind() -> None:
+    registries = {
+        value for value in vars(registry).values() if isinstance(value, registry.PartRegistry)
+    }
+    assert registries - {registry.MODELS} == set(KINDS.values())
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_kind_lists_its_registry(kind: str) -> None:
+    found = rows(kind)
+    assert {row[0] for row in found} == {kind}
+    assert [row[1] for row in found] == sorted(KINDS[kind].module_dict)
+    for _, name, summary in found:
+        assert summary.endswith('.'), name
+        assert not set(summary) & set('`\\'), name
+
+
+def test_all_kinds_in_their_order() -> None:
+    assert rows() == [row for kind in KINDS for row in rows(kind)]
+
+
+@pytest.mark.parametrize(
+    ('kind', 'part'),
+    [('datasets', 'Digits'), ('transforms', 'Cutout'), ('hooks', 'SearchSubnetHook')],
+)
+def test_lazy_registries_are_filled_first(kind: str, part: str) -> None:
+    code = (
+        'from mmrazor_mutators.engine.listing import list_parts\n'
+        f'(column,) = [c for c in list_parts({kind!r}).columns if c.header == "name"]\n'
+        f'assert {part!r} in [str(cell) for cell in column.cells]\n'
+    )
+    subprocess.run([sys.executable, '-c', code], check=True)
+
+
+def test_summaries_are_plain() -> None:
+    summaries = {name: summary for _, name, summary in rows()}
+    assert summaries['Digits'] == (
+        '1797 grey images of 8x8 pixels in ten classes, bundled with scikit-learn.'
+    )
+
+    @registry.OPS.register_module('_Told')
+    class Told:
+        r"""A :class:`~a.Node` times ``x``: :math:`\mathrm{max}(\alpha\, x)`.
+
+        And more.
+        """
+
+    @registry.OPS.register_module('_Untold')
+    class Untold:
+        __doc__ = None
+
+    try:
+        assert rows('ops', '_told') == [('ops', '_Told', 'A ~a.Node times x: max(alpha x).')]
+        assert rows('ops', '_untold') == [('ops', '_Untold', '')]
+    finally:
+        for name in ('_Told', '_Untold'):
+            del registry.OPS.module_dict[name], registry.MODELS.module_dict[name]
+
+
+@pytest.mark.parametrize(
+    ('pattern', 'found'),
+    [
+        ('Darts*', ['DartsDilConv', 'DartsPoolBN', 'DartsSepConv', 'DartsSkipConnect']),
+        ('darts*C*', ['DartsDilConv', 'DartsSepConv', 'DartsSkipConnect']),
+        ('conv', ['DartsDilConv', 'DartsSepConv', 'NasBench201Conv']),
+        ('Darts???Conv', ['DartsDilConv', 'DartsSepConv']),
+        ('Darts[d]*', ['DartsDilConv']),
+        ('DartsZero', ['DartsZero']),
+        ('Zer*', []),
+    ],
+)
+def test_patterns(pattern: str, found: list[str]) -> None:
+    assert [name for name in names('ops', pattern) if name != 'DartsZero'] == [
+        name for name in found if name != 'DartsZero'
+    ]
+    assert ('DartsZero' in names('ops', pattern)) == (pattern in ('Darts*', 'DartsZero'))
+
+
+def test_patterns_over_all_kinds() -> None:
+    assert {row[:2] for row in rows(None, 'NasBench201S*')} == {
+        ('ops', 'NasBench201SkipConnect'),
+        ('architectures', 'NasBench201Supernet'),
+    }
+
+
+def test_the_table_says_what_was_not_found() -> None:
+    console = Console(file=io.StringIO(), width=80)
+    console.print(list_parts('hooks', '[x]yz'), list_parts(None, 'nope'))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "No hooks match '[x]yz'." in text
+    assert "No parts match 'nope'." in text
+
+
+def test_an_unknown_kind() -> None:
+    with pytest.raises(
+        ConfigError, match=r"'mutator' is not a kind .*mean 'mutators'.*, hooks,"
+    ):
+        list_parts('mutator')
