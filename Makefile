@@ -27,6 +27,7 @@ run: $(INSTALLED)  ## Search, retrain and export a network on the digits data se
 		--work-dir $(WORK_DIR)/retrain --compare-random 1
 	$(BIN)/mmrazor-mutators export $(CONFIG) --subnet $(WORK_DIR)/subnet.yaml \
 		--checkpoint $(WORK_DIR)/retrain/last.pth --out $(WORK_DIR)/found.pt
+	$(BIN)/mmrazor-mutators show $(WORK_DIR)/retrain/results.json
 
 test: $(INSTALLED)  ## Run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -94,6 +94,11 @@ def _show(args: argparse.Namespace) -> None:
     from .engine.describe import subnet_table
     from .mutables import load_subnet
 
+    if args.file.endswith('.json') and args.out is None:
+        from .engine.report import load_results, results_table
+
+        Console().print(results_table(load_results(Path(args.file))))
+        return
     subnet = load_subnet(args.file)
     if args.out is None:
         Console().print(subnet_table(subnet))
@@ -186,8 +191,8 @@ def _parser() -> argparse.ArgumentParser:
         '--out', required=True, metavar='FILE', help='.pt, .pth, or .pt2 for torch.export'
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
-    sub = verb('show', _show, 'print or draw the cells of a subnet')
-    sub.add_argument('file', help='a subnet file')
+    sub = verb('show', _show, 'print or draw the cells of a subnet, or print results.json')
+    sub.add_argument('file', help='a subnet file, or the results.json of retrain')
     sub.add_argument('--out', metavar='FILE', help='a picture: .png, .svg or .pdf')
     sub = verb('list', _list, 'list the parts that a config can name')
     sub.add_argument('kind', nargs='?', help='such as mutators; all kinds by default')

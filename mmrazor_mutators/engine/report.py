@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from statistics import mean, stdev
 
 from rich.table import Table
 
+from ..errors import ConfigError
 from .jobs import Result
 
-__all__ = ['results_table']
+__all__ = ['load_results', 'results_table']
+
+
+def load_results(path: Path) -> list[Result]:
+    """Read the ``results.json`` of a retraining.
+
+    Raises:
+        ConfigError: A file that is missing or holds no results.
+    """
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+        return [Result(**entry) for entry in (content['found'], *content['random'])]
+    except OSError as error:
+        raise ConfigError(f'Cannot read the results {str(path)!r}: {error.strerror}') from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f'Expected {str(path)!r} to be the results.json of a retraining, but '
+            f'{type(error).__name__}: {error}'
+        ) from error
 
 
 def results_table(results: Sequence[Result]) -> Table:
