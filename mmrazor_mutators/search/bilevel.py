@@ -100,9 +100,10 @@ class BilevelSearch:
             raise ConfigError(
                 f'Expected `grad_clip` to be above 0 or None, but got {grad_clip!r}'
             )
-        if arch_interval < 1:
+        if not isinstance(arch_interval, int) or arch_interval < 1:
             raise ConfigError(
-                f'Expected `arch_interval` to be at least 1, but got {arch_interval!r}'
+                f'Expected `arch_interval` to be an int of at least 1, but got '
+                f'{arch_interval!r}'
             )
         self.grad_clip = grad_clip
         self.arch_start_epoch = arch_start_epoch
@@ -147,7 +148,7 @@ class BilevelSearch:
 
         ``None`` where the loss does not depend on a parameter.
         """
-        grads = gradients(loss, params, retain_graph=retain_graph)
+        grads = unshared(gradients(loss, params, retain_graph=retain_graph))
         average_([grad for grad in grads if grad is not None])
         return grads
 
@@ -200,12 +201,11 @@ class BilevelSearch:
             loss = self.train_loss(train_batch)
             grads = self.gradient(loss, self.weights)
         loss = loss.detach()
-        grads = unshared(grads)
         used = [grad for grad in grads if grad is not None]
         size = norm(used)
         if not torch.isfinite(loss + size):
             raise self._diverged('training', loss, size)
-        if self.grad_clip is not None:
+        if self.grad_clip is not None and used:
             torch._foreach_mul_(used, (self.grad_clip / (size + 1e-6)).clamp(max=1.0))
         for weight, grad in zip(self.weights, grads, strict=True):
             weight.grad = grad

@@ -25,7 +25,7 @@ def test_an_optimizer_whose_step_cannot_be_differentiated() -> None:
         ({'grad_clip': 0}, '`grad_clip` to be above 0 or None, but got 0'),
         ({'grad_clip': -1.5}, '`grad_clip` to be above 0 or None, but got -1.5'),
         ({'grad_clip': float('nan')}, '`grad_clip` to be above 0 or None, but got nan'),
-        ({'arch_interval': 0}, '`arch_interval` to be at least 1, but got 0'),
+        ({'arch_interval': 0}, '`arch_interval` to be an int of at least 1, but got 0'),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], message: str) -> None:
@@ -82,3 +82,23 @@ def test_a_weight_optimizer_from_before_the_candidates_were_there() -> None:
         mm.BilevelSearch(
             supernet, mutator, nn.functional.cross_entropy, weight_optimizer, arch_optimizer
         )
+
+
+def test_an_interval_that_is_no_number_of_steps() -> None:
+    for interval in (1.5, '2'):
+        with pytest.raises(ConfigError, match=f'int of at least 1, but got {interval!r}'):
+            toy_search(arch_interval=interval)
+
+
+def test_a_loss_of_none_of_the_held_weights() -> None:
+    """Nothing is stepped, and nothing breaks."""
+    search = toy_search()
+    before = [weight.detach().clone() for weight in search.weights]
+    scale = nn.Parameter(torch.ones(()).double())
+    search.compute_loss = lambda batch: 2 * scale
+    search.arch_interval, search.iteration = 2, 1  # No architecture step is due.
+    logs = search.step(toy_batches()[0])
+    torch.testing.assert_close(logs['loss'], torch.tensor(2.0).double())
+    for weight, value in zip(search.weights, before, strict=True):
+        assert weight.grad is None
+        torch.testing.assert_close(weight.detach(), value, rtol=0, atol=0)

@@ -81,4 +81,4 @@ def norm(a: Sequence[Tensor]) -> Tensor:
     >>> norm([torch.tensor([3.0]), torch.tensor([4.0])])
     tensor(5.)
     """
-    return torch.stack(torch._foreach_norm(list(a))).norm()
+    return torch.stack(torch._foreach_norm(list(a))).norm() if a else torch.zeros(())
