@@ -13,10 +13,12 @@ model = dict(
         num_nodes=3,
     ),
     mutator=dict(type='DartsMutator'),
+    # Before the weights are of use, pooling looks better than it is.
+    arch_start_epoch=5,
 )
 train_dataloader = dict(batch_size=32, dataset=dict(images_per_class=150))
 train_cfg = dict(
-    max_epochs=10,
+    max_epochs=12,
     arch_dataloader=dict(batch_size=32, dataset=dict(images_per_class=150)),
 )
 optim_wrapper = dict(mutator=dict(optimizer=dict(lr=1e-2)))
