@@ -54,6 +54,7 @@ def build_loss(loss: LossFn | ConfigDict | None) -> LossFn:
 def accuracy_of(outputs: Tensor, targets: Any) -> dict[str, Tensor]:
     """Return ``{'accuracy': share}`` of class indices, nothing for other targets.
 
+    >>> import torch
     >>> accuracy_of(torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([1, 1]))
     {'accuracy': tensor(0.5000)}
     """

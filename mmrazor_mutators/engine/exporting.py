@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,7 +85,8 @@ def export(
     except OSError as error:
         raise ConfigError(f'Cannot write {str(out)!r}: {error.strerror}') from error
     finally:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
     return net
 
 

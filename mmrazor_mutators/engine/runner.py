@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import pickle
 import sys
 from collections.abc import Iterator, Sequence
@@ -142,11 +143,14 @@ class QuietRunner(Runner):
         themselves, since a reducer does not see ``torch.autograd.grad``.
         """
         model = model.to(get_device())
-        if world_size() > 1:
-            for tensor in model.state_dict().values():
-                if isinstance(tensor, torch.Tensor):
-                    torch.distributed.broadcast(tensor, src=0)
+        _send_from_first_rank(model)
         return model
+
+    def _init_model_weights(self) -> None:
+        # The host's own sends every entry of the state, which need not be tensors.
+        if hasattr(self.model, 'init_weights'):
+            self.model.init_weights()
+        _send_from_first_rank(self.model)
 
 
 def build_runner(
@@ -172,8 +176,8 @@ def build_runner(
         ConfigError: An entry that the runner does not take.
     """
     allow_checkpoint_types()
-    if 'env_cfg' not in cfg and not torch.cuda.is_available():
-        cfg = Config({**cfg.to_dict(), 'env_cfg': {'dist_cfg': {'backend': 'gloo'}}})
+    if launcher == 'pytorch' and not torch.cuda.is_available():
+        _join_on_cpu()
     parts = {key: cfg.get(key) for key in _PARTS if cfg.get(key) is not None}
     with _readable_errors('The runner of the config'):
         return QuietRunner(
@@ -189,6 +193,32 @@ def build_runner(
             cfg=Config({'work_dir': str(work_dir)}),
             **parts,
         )
+
+
+def _send_from_first_rank(model: nn.Module) -> None:
+    """Make a model equal on all ranks."""
+    if world_size() > 1:
+        for tensor in model.state_dict().values():
+            if isinstance(tensor, torch.Tensor):
+                torch.distributed.broadcast(tensor, src=0)
+
+
+def _join_on_cpu() -> None:
+    """Join the processes of ``torchrun``; the host's way asks for a CUDA device.
+
+    Raises:
+        ConfigError: This process was not started by ``torchrun``.
+    """
+    if torch.distributed.is_initialized():
+        return
+    missing = {'RANK', 'WORLD_SIZE', 'MASTER_ADDR', 'MASTER_PORT'} - {*os.environ}
+    if missing:
+        raise ConfigError(
+            "launcher='pytorch' is for processes that torchrun starts, but the environment "
+            f'has no {", ".join(sorted(missing))}; start with: torchrun --nproc_per_node 2 -m '
+            'mmrazor_mutators ... --launcher pytorch'
+        )
+    torch.distributed.init_process_group('gloo')
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import torch
 from mmrazor_mutators.distributed import average_, same_draws, world_size
 
 RANK = """
+import datetime
 import sys
 import torch
 import torch.distributed as dist
@@ -21,7 +22,13 @@ import mmrazor_mutators as mm
 from mmrazor_mutators.distributed import average_, same_draws, world_size
 
 rank, store = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group('gloo', init_method='file://' + store, rank=rank, world_size=2)
+dist.init_process_group(
+    'gloo',
+    init_method='file://' + store,
+    rank=rank,
+    world_size=2,
+    timeout=datetime.timedelta(seconds=30),
+)
 assert world_size() == 2
 
 tensors = [
@@ -83,8 +90,13 @@ def test_two_ranks(tmp_path: Any) -> None:
         )
         for rank in range(2)
     ]
-    results = [(process.communicate(timeout=120)[1], process.returncode) for process in ranks]
-    assert [code for _, code in results] == [0, 0], [text for text, _ in results]
+    try:
+        errors = [process.communicate(timeout=60)[1] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()  # One that waits for a rank that has failed.
+            process.wait()
+    assert [process.returncode for process in ranks] == [0, 0], errors
 
 
 @pytest.mark.parametrize('tensors', [[], [torch.tensor([1.0, 2.0])]])

@@ -80,7 +80,9 @@ def test_straight_through_is_exact_forward_and_soft_backward(dtype: torch.dtype)
     soft = logits.softmax(-1)
     hard = one_hot_argmax(soft)
     out = straight_through(hard, soft)
-    assert torch.equal(out, hard)  # ``hard - soft + soft`` would round.
+    assert torch.equal(out, hard)
+    anything = torch.randn_like(soft)
+    assert torch.equal(straight_through(anything, soft), anything)  # Nothing is rounded.
     slope = torch.randn_like(logits)
     mine, plain = (
         torch.autograd.grad((y * slope).sum(), logits)[0] for y in (out, logits.softmax(-1))

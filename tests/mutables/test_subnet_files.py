@@ -135,6 +135,14 @@ def test_a_failing_disk_leaves_the_file(
     assert os.listdir(tmp_path) == ['subnet.yaml']  # No draft is left behind.
 
 
+@pytest.mark.parametrize('path', ['file', 'file/subnet.yaml', 'file/run/subnet.yaml'])
+def test_a_path_through_a_file_or_onto_a_folder(path: str, tmp_path: Path) -> None:
+    (tmp_path / 'file').mkdir() if path == 'file' else (tmp_path / 'file').write_text('x')
+    with pytest.raises(SubnetError, match=f'Cannot write .*{path}'):
+        mm.dump_subnet(SUBNET, tmp_path / path)
+    assert os.listdir(tmp_path) == ['file']
+
+
 @pytest.mark.parametrize(
     ('content', 'message'),
     [

@@ -120,6 +120,39 @@ def test_weights_that_were_given_hold_in_the_backward_pass(use_reentrant: bool) 
     assert_same(gradients(supernet, mutator, forward), expected)
 
 
+@REENTRANT
+def test_given_weights_hold_where_all_is_recomputed(use_reentrant: bool) -> None:
+    supernet, mutator = toys.prepared('SNASMutator', Chain())
+    given = {'shared': torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)}
+
+    def forward(x: Tensor) -> Tensor:
+        with mutator.mixing(given):
+            return supernet(x)
+
+    def recomputed(x: Tensor) -> Tensor:
+        with mutator.mixing(given):
+            return checkpoint(supernet, x, use_reentrant=use_reentrant)
+
+    expected = gradients(supernet, mutator, forward)
+    assert_same(gradients(supernet, mutator, recomputed), expected)
+
+
+@MUTATORS
+@REENTRANT
+def test_an_op_by_itself_knows_nothing_of_an_older_pass(
+    mutator_type: str, use_reentrant: bool
+) -> None:
+    supernet, mutator = toys.prepared(mutator_type, Chain())
+    first = supernet.ops[0]
+    expected = gradients(supernet, mutator, first)
+    supernet(torch.randn(6, 4, dtype=torch.float64))
+
+    def forward(x: Tensor) -> Tensor:
+        return checkpoint(first, x, use_reentrant=use_reentrant)
+
+    assert_same(gradients(supernet, mutator, forward), expected)
+
+
 def test_the_next_forward_draws_anew() -> None:
     supernet, mutator = toys.prepared('SNASMutator', toys.UnitSupernet())
     x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)

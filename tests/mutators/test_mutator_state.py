@@ -109,6 +109,22 @@ def test_assigned_logits_are_those_that_are_used(learning: str, x: torch.Tensor)
         assert_close(toys.run(supernet.get_submodule(part), x), expected, rtol=0, atol=0)
 
 
+class OldMutator(mm.DartsMutator):
+    """Overrides a method with the signature of version 0.2.0."""
+
+    def modify_supernet_forward(self, supernet: Any) -> None:
+        super().modify_supernet_forward(supernet)
+
+
+def test_a_mutator_that_binds_in_its_own_way_can_move() -> None:
+    supernet, mutator = toys.prepared(OldMutator)
+    mutator.float()
+    mutator.load_state_dict(mutator.state_dict(), assign=True)
+    lent = supernet.backbone.widen.forward.keywords['arch_param']
+    assert lent is mutator.arch_params['widen']
+    assert lent.dtype == torch.float32
+
+
 def test_state_dict(learning: str, x: torch.Tensor) -> None:
     supernet, mutator = toys.prepared(learning)
     mutator.on_epoch(3, max_epochs=5)

@@ -145,17 +145,35 @@ def test_a_space_that_lives_in_kept_and_dropped_places() -> None:
     assert [type(m) for m in net.modules() if isinstance(m, mm.MutableModule)] == []
 
 
-def test_one_instance_in_a_kept_and_a_dropped_place() -> None:
-    shared = nn.Sequential(op('shared'))
-    supernet = mm.DifferentiableEdge(
-        space_id='node', with_arch_param=False, choices={'a': shared, 'b': shared}
-    )
+def pick(space_id: str, **choices: nn.Module) -> Any:
+    return mm.DifferentiableEdge(space_id=space_id, choices=choices)
+
+
+@pytest.mark.parametrize(
+    ('build', 'stays'),
+    [
+        (lambda s, i: pick('node', a=s, b=s), True),
+        (lambda s, i: nn.Sequential(pick('node', a=i, b=s), s), True),
+        (lambda s, i: nn.Sequential(s, pick('node', a=i, b=s)), True),
+        (lambda s, i: nn.Sequential(pick('node', a=i, b=s), pick('other', a=s, b=i)), True),
+        (lambda s, i: nn.Sequential(pick('node', a=i, b=s), pick('other', a=i, b=s)), False),
+        (lambda s, i: pick('node', a=i, b=pick('other', a=s, b=s)), False),
+    ],
+    ids=['in both', 'after', 'before', 'kept by another', 'dropped twice', 'dropped whole'],
+)
+def test_one_instance_in_several_places(build: Any, stays: bool) -> None:
+    supernet = build(nn.Sequential(op('shared')), nn.Identity())
     mutator = mm.DartsMutator()
     mutator.prepare_from_supernet(supernet)
+    with torch.no_grad():
+        for space_id in {'node', 'other'} & set(mutator.arch_params):
+            mutator.arch_params[space_id].copy_(torch.tensor([9.0, 0.0]))  # Keep ``a``.
     subnet = mutator.search_subnet()
-    assert set(subnet) == {'node', 'shared'}
+    assert ('shared' in subnet) == stays
     net = mutator.export_subnet(supernet, subnet)
     assert [type(m) for m in net.modules() if isinstance(m, mm.MutableModule)] == []
+    mutator.deploy_subnet(supernet, subnet)
+    assert all(mutable.is_fixed for mutable in mm.mutables.find_mutables(supernet))
 
 
 @pytest.mark.parametrize('value', [math.nan, math.inf])

@@ -61,8 +61,11 @@ class SearchSubnetHook(Hook):
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
         """Write the subnet of an iteration."""
-        if not self.by_epoch and self.every_n_train_iters(runner, max(self.interval, 1)):
-            self._write(runner, runner.iter + 1, self.interval > 0, False)
+        if not self.by_epoch:
+            due = self.every_n_train_iters(runner, self.interval)
+            is_last = self.is_last_train_iter(runner)
+            if due or is_last or self.interval < 1:
+                self._write(runner, runner.iter + 1, due, is_last)
 
     def _write(self, runner: Any, number: int, due: bool, is_last: bool) -> None:
         model = getattr(runner.model, 'module', runner.model)
