@@ -6,7 +6,7 @@ from .edge import DifferentiableEdge, GumbelEdge, MutableEdge
 from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
 from .placeholder import Placeholder, convert_placeholders
 from .plain import ParallelSum, SelectedSum
-from .spaces import build_search_spaces, find_mutables, mutables_dropped, mutables_inside
+from .spaces import build_search_spaces, find_chosen, find_mutables, mutables_inside
 from .subnet import dump_subnet, load_subnet, match_subnet
 from .traversal import traverse
 
@@ -27,10 +27,10 @@ __all__ = [
     'build_search_spaces',
     'convert_placeholders',
     'dump_subnet',
+    'find_chosen',
     'find_mutables',
     'load_subnet',
     'match_subnet',
-    'mutables_dropped',
     'mutables_inside',
     'traverse',
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 from torch import nn
 
@@ -11,7 +12,7 @@ from ..typing import SearchSpaces
 from .base import MutableModule
 from .traversal import traverse
 
-__all__ = ['build_search_spaces', 'find_mutables', 'mutables_dropped', 'mutables_inside']
+__all__ = ['build_search_spaces', 'find_chosen', 'find_mutables', 'mutables_inside']
 
 
 def find_mutables(supernet: nn.Module) -> Iterator[MutableModule]:
@@ -28,12 +29,24 @@ def mutables_inside(mutable: MutableModule, choice_name: str) -> list[MutableMod
     return list(find_mutables(mutable.choices[choice_name]))
 
 
-def mutables_dropped(mutable: MutableModule, chosen: Collection[str]) -> set[int]:
-    """Return the ids of the mutables that go when only ``chosen`` of ``mutable`` stay."""
-    inside: dict[bool, set[int]] = {True: set(), False: set()}
-    for name in mutable.choice_names:
-        inside[name in chosen] |= {id(inner) for inner in mutables_inside(mutable, name)}
-    return inside[False] - inside[True]
+def find_chosen(
+    roots: Iterable[nn.Module], choose: Callable[[MutableModule], tuple[str, ...]]
+) -> Iterator[tuple[MutableModule, tuple[str, ...]]]:
+    """Yield the mutables that a choice leaves in place, and what is chosen in them.
+
+    Args:
+        roots: Where to look.
+        choose: Names the choices of a mutable; nothing else of it is looked into.
+    """
+    chosen_in: dict[int, tuple[str, ...]] = {}  # By the id of what holds the choices.
+    seen: set[int] = set()
+    for root in roots:
+        below = traverse(root, lambda parent, name: name in chosen_in.get(id(parent), (name,)))
+        for module in chain([root], (child for _, _, child in below)):
+            if isinstance(module, MutableModule) and id(module) not in seen:
+                seen.add(id(module))
+                chosen = chosen_in[id(module.choices)] = choose(module)
+                yield module, chosen
 
 
 def build_search_spaces(supernet: nn.Module) -> SearchSpaces:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from ..errors import SubnetError, did_you_mean
 from ..typing import Subnet
 from .base import MutableModule
-from .spaces import find_mutables, mutables_dropped
+from .spaces import find_chosen, find_mutables
 
 __all__ = ['dump_subnet', 'load_subnet', 'match_subnet']
 
@@ -42,23 +43,14 @@ def match_subnet(
             "Expected a subnet to be a mapping {space_id: {'chosen': [...]}}, but got "
             f'{type(subnet).__name__}'
         )
-    mutables = list(find_mutables(supernet))
-    known = list(dict.fromkeys(mutable.space_id for mutable in mutables))
+    known = list(dict.fromkeys(mutable.space_id for mutable in find_mutables(supernet)))
     for space_id in subnet:
         if space_id not in known:
             raise SubnetError(
                 f'The subnet names a space {space_id!r} that the supernet does not have; '
                 f'{did_you_mean(str(space_id), known)}'
             )
-    matched = []
-    dropped: set[int] = set()
-    for mutable in mutables:
-        if id(mutable) in dropped:
-            continue
-        chosen = _chosen_of(mutable, subnet)
-        matched.append((mutable, chosen))
-        dropped |= mutables_dropped(mutable, chosen)
-    return matched
+    return list(find_chosen([supernet], lambda mutable: _chosen_of(mutable, subnet)))
 
 
 def _chosen_of(mutable: MutableModule, subnet: Subnet) -> tuple[str, ...]:
@@ -128,7 +120,8 @@ def dump_subnet(subnet: Subnet, path: str | os.PathLike[str]) -> None:
         draft.write_text(text, encoding='utf-8')
         os.replace(draft, target)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # Its folder may not be there either.
+            draft.unlink()
         raise SubnetError(
             f'Cannot write the subnet file {os.fspath(path)!r}: {error.strerror}'
         ) from error

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import nn
 
 __all__ = ['traverse']
 
 
-def traverse(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+def traverse(
+    module: nn.Module, enter: Callable[[nn.Module, str], bool] = lambda parent, name: True
+) -> Iterator[tuple[nn.Module, str, nn.Module]]:
     """Yield ``(parent, name, child)`` for every module below ``module``, parents first.
 
     The caller may replace or remove the child while it looks at it: the walk
     goes on below whatever then stands at ``name``.  A module that is used in
-    several places is yielded at each of them, and walked through once.
+    several places is yielded at each of them, and walked through once.  What
+    ``enter(parent, name)`` refuses is neither.
 
     >>> net = nn.Sequential(nn.Sequential(nn.ReLU()), nn.Tanh())
     >>> [(name, type(child).__name__) for _, name, child in traverse(net)]
@@ -28,8 +31,9 @@ def traverse(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
         entered.add(id(parent))
         for name in list(parent._modules):
             child = parent._modules.get(name)
-            if child is not None:
-                yield parent, name, child
+            if child is None or not enter(parent, name):
+                continue
+            yield parent, name, child
             current = parent._modules.get(name)
             if current is not None:
                 yield from walk(current)

@@ -12,7 +12,12 @@ from ..builder import MUTATORS
 from ..errors import BindingError, SearchSpaceError
 from ..export import deploy_subnet, export_subnet
 from ..host import BaseModule
-from ..mutables import build_search_spaces, convert_placeholders, mutables_dropped
+from ..mutables import (
+    MutableModule,
+    build_search_spaces,
+    convert_placeholders,
+    find_chosen,
+)
 from ..typing import ConfigDict, SearchSpaces, Subnet
 
 __all__ = ['BaseMutator']
@@ -44,6 +49,7 @@ class BaseMutator(BaseModule):
         super().__init__(init_cfg)
         self.placeholder_mapping = placeholder_mapping
         self.search_spaces: SearchSpaces = {}
+        self._outermost: list[MutableModule] = []
 
     def prepare_from_supernet(self, supernet: nn.Module) -> None:
         """Replace the placeholders of ``supernet`` and list its spaces.
@@ -61,12 +67,16 @@ class BaseMutator(BaseModule):
             )
         undo = self.convert_placeholder(supernet, self._mapping_for(supernet))
         try:
-            self.search_spaces = self.build_search_spaces(supernet)
+            self._list_spaces(supernet)
             self._take_over(supernet)
         except BaseException:
             self.search_spaces = {}
             undo()
             raise
+
+    def _list_spaces(self, supernet: nn.Module) -> None:
+        self.search_spaces = self.build_search_spaces(supernet)
+        self._outermost = [mutable for mutable, _ in find_chosen([supernet], lambda _: ())]
 
     def _take_over(self, supernet: nn.Module) -> None:
         """Change what else has to change, after validating all of it."""
@@ -112,7 +122,7 @@ class BaseMutator(BaseModule):
         """
         self._check_prepared(supernet)
         deploy_subnet(supernet, subnet_dict)
-        self.search_spaces = self.build_search_spaces(supernet)
+        self._list_spaces(supernet)
 
     def export_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> nn.Module:
         """Return the network of a subnet as a new, plain module.
@@ -166,14 +176,17 @@ class BaseMutator(BaseModule):
     def _choose_everywhere(self, choose: Callable[[str], dict[str, Any]]) -> Subnet:
         """Make one choice per space, except where an outer choice dropped the space."""
         subnet: Subnet = {}
-        dropped: set[int] = set()
-        for space_id, space in self.search_spaces.items():
-            if all(id(mutable) in dropped for mutable in space['modules']):
-                continue
-            subnet[space_id] = choose(space_id)
-            for mutable in space['modules']:
-                dropped |= mutables_dropped(mutable, subnet[space_id]['chosen'])
-        return subnet
+
+        def chosen_of(mutable: MutableModule) -> tuple[str, ...]:
+            if mutable.space_id not in subnet:
+                subnet[mutable.space_id] = choose(mutable.space_id)
+            return tuple(subnet[mutable.space_id]['chosen'])
+
+        for _ in find_chosen(self._outermost, chosen_of):
+            pass
+        return {
+            space_id: subnet[space_id] for space_id in self.search_spaces if space_id in subnet
+        }
 
     def _check_prepared(self, supernet: nn.Module) -> None:
         ours = {id(m) for space in self.search_spaces.values() for m in space['modules']}

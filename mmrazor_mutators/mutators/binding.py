@@ -47,6 +47,7 @@ class ForwardScope:
         self._relax_spaces = relax_spaces
         self._mixtures: dict[str, Mixture] = {}
         self._fixed: dict[str, Mixture] = {}
+        self._given: dict[str, Mixture] = {}
         self._entered: list[int] = []
 
     @property
@@ -65,7 +66,9 @@ class ForwardScope:
         if not self._entered:
             # A pass that is recomputed as a whole draws again, from the random
             # state that the checkpoint has restored.
-            self._mixtures = {**self._relax_spaces(), **self._fixed}
+            if not _in_backward():
+                self._given = dict(self._fixed)
+            self._mixtures = {**self._relax_spaces(), **self._given}
         self._entered.append(level)
 
     def leave(self, level: int, *_: Any) -> None:
@@ -84,12 +87,16 @@ class ForwardScope:
 
     def mixture(self, space_id: str) -> Mixture | None:
         """Return the mixture of a space, or ``None`` outside of any forward pass."""
-        mixtures = self._mixtures if self.is_open else self._fixed
-        return mixtures.get(space_id)
+        if not self.is_open:
+            # A mutable that is called by itself: should it be recomputed, then without
+            # the mixtures of an older pass.
+            self._mixtures = {}
+            return self._fixed.get(space_id)
+        return self._mixtures.get(space_id)
 
     def __getstate__(self) -> dict[str, Any]:
         # Mixtures belong to a graph, which can be neither copied nor pickled.
-        return {**self.__dict__, '_mixtures': {}, '_fixed': {}, '_entered': []}
+        return {**self.__dict__, '_mixtures': {}, '_given': {}, '_fixed': {}, '_entered': []}
 
 
 class SpaceRelaxation:

@@ -112,7 +112,7 @@ class DifferentiableMutator(Scheduled, BaseMutator):
             if space_id not in self.arch_params or space_id not in self.search_spaces:
                 self.arch_params[space_id] = arch_param
 
-    def modify_supernet_forward(self, supernet: nn.Module | None = None) -> None:
+    def modify_supernet_forward(self, supernet: nn.Module | None) -> None:
         """Bind its architecture parameter into the ``forward`` of every mutable."""
         for space_id, arch_param in self.arch_params.items():
             relax = SpaceRelaxation(space_id, arch_param, self._relax_space, self._scope)
@@ -134,7 +134,7 @@ class DifferentiableMutator(Scheduled, BaseMutator):
         """Bind anew where parameters have become other objects."""
         if self._hooks:
             self._release_mutables()
-            self.modify_supernet_forward()
+            self.modify_supernet_forward(None)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         # Some moves between devices replace parameters instead of changing them.
