@@ -10,7 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import NASError
 from .version import __version__
@@ -38,8 +38,9 @@ def _search(args: argparse.Namespace) -> None:
     if _rank() == 0:
         console.print(subnet_table(subnet))
         path = shlex.quote(str(work_dir / 'subnet.yaml'))
+        config = shlex.quote(str(work_dir / 'config.py'))
         console.print(f'Found: {path}', soft_wrap=True, highlight=False, markup=False)
-        _say(f'Train it:  mmrazor-mutators retrain {shlex.quote(args.config)} --subnet {path}')
+        _say(f'Train it:  mmrazor-mutators retrain {config} --subnet {path}')
         _say(f'Draw it:   mmrazor-mutators show {path} --out cells.png')
 
 
@@ -139,8 +140,14 @@ def _work_dir(args: argparse.Namespace, cfg: Any, *parts: str) -> Path:
     return Path('work_dirs', config.parent.name, config.stem, *parts)
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        _complain(f'error: {message} (see {self.prog} --help)')
+        sys.exit(2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog='mmrazor-mutators',
         description='Differentiable neural architecture search.',
         epilog=_EPILOG,
@@ -159,7 +166,12 @@ def _parser() -> argparse.ArgumentParser:
         sub = verb(name, run, summary)
         sub.add_argument('config', help='a config file, such as configs/darts/digits.py')
         sub.add_argument(
-            '--cfg-options', nargs='+', default=[], metavar='K=V', help='entries to change'
+            '--cfg-options',
+            nargs='+',
+            default=[],
+            metavar='K=V',
+            help='entries to change, such as train_cfg.max_epochs=5; those of the section '
+            'for retraining begin with "retrain."',
         )
         return sub
 
@@ -223,7 +235,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f'error: {error}')
         return 2
     except KeyboardInterrupt:
-        _complain('interrupted; what was written stays, and --resume goes on from there')
+        words = [*(sys.argv[1:] if arguments is None else arguments)]
+        again = shlex.join(['mmrazor-mutators', *words])
+        # Before --cfg-options, which takes all that follows.
+        if hasattr(args, 'resume') and not args.resume:
+            again = shlex.join(['mmrazor-mutators', words[0], '--resume', *words[1:]])
+        _complain(f'interrupted; what was written stays. Go on with: {again}')
         return 130
     except Exception as error:
         if args.traceback:

@@ -130,10 +130,10 @@ def test_search_prints_losses_choices_and_how_to_go_on(searched):
         r'(?:  (?:normal|reduce)_n\d_p\d=\w+){3}  [\d.]+s$'
     )
     assert re.findall(line, out, re.MULTILINE) == ['1', '2']
-    path = f"'{work_dir / 'subnet.yaml'}'"
+    path, config = f"'{work_dir / 'subnet.yaml'}'", f"'{work_dir / 'config.py'}'"
     assert out.splitlines()[-3:] == [
         f'Found: {path}',
-        f'Train it:  mmrazor-mutators retrain {CONFIG} --subnet {path}',
+        f'Train it:  mmrazor-mutators retrain {config} --subnet {path}',
         f'Draw it:   mmrazor-mutators show {path} --out cells.png',
     ]
     subnet = yaml.safe_load((work_dir / 'subnet.yaml').read_text())
@@ -231,6 +231,22 @@ def test_error_is_one_line(tmp_path):
     assert err.startswith("error: 'DartsMutatr' is not a registered mutator; did you mean")
     assert err.count('\n') == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'expected'),
+    [
+        (['search'], 'error: the following arguments are required: config (see '),
+        (['sarch', CONFIG], "error: argument VERB: invalid choice: 'sarch'"),
+        (['search', CONFIG, '--bogus'], 'error: unrecognized arguments: --bogus'),
+    ],
+)
+def test_bad_command_is_one_line(arguments, expected, capsys):
+    with pytest.raises(SystemExit, match=r'^2$'):
+        cli.main(arguments)
+    err = capsys.readouterr().err
+    assert err.startswith(expected)
+    assert err.count('\n') == 1
 
 
 def test_default_work_dir_is_below_work_dirs(tmp_path, monkeypatch, capsys):

@@ -1,12 +1,15 @@
 """CIFAR-10: 60,000 colour images of 32x32 pixels in 10 classes.
 
 The batches, or the archive itself, are looked for in data/cifar-10 and data;
-name another folder by `root`.
+name another folder by `data_root`.
 
 The search trains weights on one half of the training split and architecture
 parameters on the other; the network found is trained on all of it and measured
 on the test split.  Loading takes microseconds per image, so it needs no workers.
 """
+
+# The directory of the files; None for the usual places.
+data_root = None
 
 train_dataloader = dict(
     batch_size=64,

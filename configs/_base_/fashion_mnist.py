@@ -1,12 +1,15 @@
 """Fashion-MNIST: 70,000 grey images of 28x28 pixels in 10 classes.
 
 The four IDX files are looked for where Debian's package dataset-fashion-mnist
-puts them and in data/fashion-mnist; name another folder by `root`.
+puts them and in data/fashion-mnist; name another folder by `data_root`.
 
 The search trains weights on one half of the training split and architecture
 parameters on the other; the network found is trained on all of it and measured
 on the test split.  Loading takes microseconds per image, so it needs no workers.
 """
+
+# The directory of the files; None for the usual places.
+data_root = None
 
 train_dataloader = dict(
     batch_size=64,

@@ -4,16 +4,43 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Sequence
+import traceback
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from ..errors import ConfigError, NASError
+from ..errors import ConfigError, NASError, did_you_mean
 from ..registry import SCOPE
 
-__all__ = ['load_config', 'retrain_config']
+__all__ = ['RUNNER_PARTS', 'load_config', 'retrain_config']
+
+RUNNER_PARTS = (
+    'train_dataloader',
+    'val_dataloader',
+    'test_dataloader',
+    'train_cfg',
+    'val_cfg',
+    'test_cfg',
+    'auto_scale_lr',
+    'optim_wrapper',
+    'param_scheduler',
+    'val_evaluator',
+    'test_evaluator',
+    'default_hooks',
+    'data_preprocessor',
+    'load_from',
+    'env_cfg',
+    'log_processor',
+    'visualizer',
+    'randomness',
+)
+"""Entries of a config that are the runner's own arguments."""
+
+_OTHERS = ('custom_hooks', 'data_root', 'default_scope', 'model', 'retrain', 'work_dir')
+
+_BOOLS = {'true': True, 'false': False}
 
 
 def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Config:
@@ -22,11 +49,15 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
     Args:
         path: A Python (or YAML or JSON) config in mmengine's sense.
         options: ``'a.b=value'`` each; the value is read as Python where it
-            can be, and as a string otherwise.
+            can be, ``true`` and ``false`` as well, and as a string otherwise.
+
+    Returns:
+        The config, in which ``data_root`` is the ``root`` of every data set
+        that has none of its own.
 
     Raises:
         ConfigError: A file that is missing or cannot be read, or an option
-            that is not of that form.
+            that is not of that form or changes an entry that nobody reads.
     """
     name = os.fspath(path)
     if not Path(name).is_file():
@@ -41,10 +72,14 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
         ) from error
     except Exception as error:  # A config is code, which may raise anything.
         raise ConfigError(
-            f'The config file {name!r} cannot be read: {type(error).__name__}: {error}'
+            f'The config file {name!r} cannot be read{_line_of(error)}: '
+            f'{type(error).__name__}: {error}'
         ) from error
+    parsed = dict(map(_parse_option, options))
+    for key in parsed:
+        _check_entry(key.split('.')[0], cfg)
     try:
-        cfg.merge_from_dict(dict(map(_parse_option, options)))
+        cfg.merge_from_dict(parsed)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         if isinstance(error, NASError):
             raise
@@ -57,7 +92,33 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
             f'Expected the config {name!r} to have a `model`, but it has '
             f'{", ".join(sorted(cfg)) or "nothing"}'
         )
+    if cfg.get('data_root') is not None:
+        _set_roots(cfg, cfg.data_root)
     return cfg
+
+
+def _line_of(error: Exception) -> str:
+    """Say in which line of which config the error arose, where that is known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [f for f in frames if f.name == '<module>' and f.filename.endswith('.py')]
+    return f', line {lines[-1].lineno} of {lines[-1].filename!r}' if lines else ''
+
+
+def _check_entry(name: str, cfg: Config) -> None:
+    known = sorted({*cfg, *RUNNER_PARTS, *_OTHERS})
+    if name not in known:
+        raise ConfigError(
+            f'An option changes {name!r}, which is no entry of the config; '
+            f'{did_you_mean(name, known)}'
+        )
+
+
+def _set_roots(cfg: Any, root: Any) -> None:
+    """Give ``root`` to every data set whose own is ``None``."""
+    for key, value in cfg.items() if isinstance(cfg, (Mapping, Config)) else ():
+        if key == 'dataset' and isinstance(value, dict) and value.get('root', root) is None:
+            value['root'] = root
+        _set_roots(value, root)
 
 
 def _parse_option(option: str) -> tuple[str, Any]:
@@ -67,15 +128,15 @@ def _parse_option(option: str) -> tuple[str, Any]:
     try:
         return key, ast.literal_eval(value)
     except (ValueError, SyntaxError):
-        return key, value
+        return key, _BOOLS.get(value.lower(), value)
 
 
 def retrain_config(cfg: Config) -> Config:
     """Return the config of the retraining: the search's, overruled by its ``retrain``.
 
-    A dict in ``retrain`` that has a ``type`` of its own or ``_delete_=True``
-    replaces the one of the search; another one is merged into it.  A config
-    without a ``retrain`` section is one for retraining already.
+    A dict in ``retrain`` with ``_delete_=True`` replaces the one of the search;
+    another one is merged into it.  A config without a ``retrain`` section is
+    one for retraining already.
     """
     if 'retrain' not in cfg:
         return cfg

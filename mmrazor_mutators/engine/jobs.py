@@ -80,7 +80,6 @@ def search(
     subnet: Subnet = model.mutator.search_subnet()
     if is_main_process():
         dump_subnet(subnet, work_dir / 'subnet.yaml')
-        _link_last(work_dir)
     return subnet
 
 
@@ -127,17 +126,17 @@ def retrain(
     for name, candidate in subnets.items():
         folder = work_dir if name == 'found' else work_dir / name.replace(' ', '_')
         model = build_model(cfg, {**cfg.model, 'retraining': True, 'mutable_cfg': candidate})
-        prepare_work_dir(folder, cfg, resume)
+        # The run may have been stopped before this random network was begun.
+        goes_on = resume and (name == 'found' or (folder / 'last_checkpoint').is_file())
+        prepare_work_dir(folder, cfg, goes_on)
         if is_main_process():
             dump_subnet(candidate, folder / 'subnet.yaml')
         progress = ProgressHook(f'train {name}', console=console)
         runner = build_runner(
-            cfg, model, folder, [EpochSeedHook(), progress], resume=resume, launcher=launcher
+            cfg, model, folder, [EpochSeedHook(), progress], resume=goes_on, launcher=launcher
         )
         train(runner, progress)
         metrics = runner.test()
-        if is_main_process():
-            _link_last(folder)
         results.append(Result(name, float(metrics['accuracy']), count_parameters(model)))
         if is_main_process():
             _write_results(work_dir / 'results.json', results)
@@ -211,18 +210,6 @@ def train(runner: Runner, progress: ProgressHook) -> None:
         runner.train()
     finally:
         progress.close()
-
-
-def _link_last(work_dir: Path) -> None:
-    """Make ``last.pth`` the checkpoint that was written last."""
-    pointer = work_dir / 'last_checkpoint'
-    if not pointer.is_file():
-        return
-    checkpoint = work_dir / Path(pointer.read_text(encoding='utf-8').strip()).name
-    draft = work_dir / f'.last.{os.getpid()}'
-    draft.unlink(missing_ok=True)
-    os.link(checkpoint, draft)
-    os.replace(draft, work_dir / 'last.pth')
 
 
 def _write_results(path: Path, results: Sequence[Result]) -> None:

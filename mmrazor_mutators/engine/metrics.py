@@ -17,7 +17,15 @@ class Accuracy(BaseMetric):
     """Share of the images whose largest logit is that of their class, in percent.
 
     Reported as ``accuracy``.
+
+    Args:
+        collect_device: How ranks exchange their results: ``'gpu'`` for a message
+            by whatever backend there is, ``'cpu'`` for files in ``.dist_test``.
+        **kwargs: As for the host's ``BaseMetric``.
     """
+
+    def __init__(self, collect_device: str = 'gpu', **kwargs: Any) -> None:
+        super().__init__(collect_device, **kwargs)
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Count the right ones of a batch.

@@ -35,7 +35,8 @@ def load_results(path: Path) -> list[Result]:
 
 def results_table(results: Sequence[Result]) -> Table:
     """Return a table of accuracies, with mean and deviation of the random networks."""
-    table = Table(title='Test accuracy after training from scratch')
+    title = 'Test accuracy after training from scratch'
+    table = Table(title=title, min_width=len(title))
     table.add_column('network')
     table.add_column('accuracy', justify='right')
     table.add_column('parameters', justify='right')

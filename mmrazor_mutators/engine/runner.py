@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import logging
 import os
 import pickle
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import Runner
@@ -23,34 +26,13 @@ from torch import nn
 
 from ..distributed import world_size
 from ..errors import ConfigError, NASError
+from .config import RUNNER_PARTS
 
 __all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner', 'reason_of']
 
 _RUN_NUMBERS = itertools.count()
 
 _STATISTICS = ('min', 'max', 'current', 'mean')
-
-_PARTS = (
-    'train_dataloader',
-    'val_dataloader',
-    'test_dataloader',
-    'train_cfg',
-    'val_cfg',
-    'test_cfg',
-    'auto_scale_lr',
-    'optim_wrapper',
-    'param_scheduler',
-    'val_evaluator',
-    'test_evaluator',
-    'default_hooks',
-    'data_preprocessor',
-    'load_from',
-    'env_cfg',
-    'log_processor',
-    'visualizer',
-    'randomness',
-)
-"""Entries of a config that are the runner's own arguments."""
 
 
 def _method_of_history(owner: Any, name: Any) -> Any:
@@ -108,6 +90,11 @@ class QuietRunner(Runner):
         with _readable_errors('The train loop of `train_cfg`, or its loaders,'):
             return super().build_train_loop(loop)
 
+    def build_val_loop(self, loop: Any) -> Any:
+        """Build the validation loop and its loader."""
+        with _readable_errors('The validation loop of `val_cfg`, or its loader or evaluator,'):
+            return super().build_val_loop(loop)
+
     def build_test_loop(self, loop: Any) -> Any:
         """Build the test loop and its loader."""
         with _readable_errors('The test loop of `test_cfg`, or its loader or evaluator,'):
@@ -132,9 +119,21 @@ class QuietRunner(Runner):
         self, filename: str, map_location: Any = 'cpu', strict: bool = False, **kwargs: Any
     ) -> Any:
         """Read a checkpoint; one to resume from has to fit exactly."""
-        return super().load_checkpoint(
-            filename, map_location, strict=strict or self._resume, **kwargs
-        )
+        # The host prints where it loads from.
+        with redirect_stdout(io.StringIO()):
+            return super().load_checkpoint(
+                filename, map_location, strict=strict or self._resume, **kwargs
+            )
+
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
+        """Write a checkpoint in one go, and let ``last.pth`` be the latest of them."""
+        draft = f'.{filename}.{os.getpid()}'
+        super().save_checkpoint(out_dir, draft, *args, **kwargs)
+        if is_main_process():
+            target = Path(out_dir, filename)
+            os.replace(Path(out_dir, draft), target)
+            if not filename.startswith('best_'):
+                _set_last(target)
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
         """Move the model to its device, and make it equal on all ranks.
@@ -178,12 +177,17 @@ def build_runner(
     allow_checkpoint_types()
     if launcher == 'pytorch' and not torch.cuda.is_available():
         _join_on_cpu()
-    parts = {key: cfg.get(key) for key in _PARTS if cfg.get(key) is not None}
+    parts = {key: cfg.get(key) for key in RUNNER_PARTS if cfg.get(key) is not None}
     with _readable_errors('The runner of the config'):
         return QuietRunner(
             model=model,
             work_dir=str(work_dir),
-            custom_hooks=[*(cfg.get('custom_hooks') or []), *hooks],
+            # Each rank has seen other images, but the statistics of norms are one network's.
+            custom_hooks=[
+                *(cfg.get('custom_hooks') or []),
+                *hooks,
+                {'type': 'SyncBuffersHook'},
+            ],
             resume=resume,
             launcher=launcher,
             log_level='INFO',
@@ -193,6 +197,17 @@ def build_runner(
             cfg=Config({'work_dir': str(work_dir)}),
             **parts,
         )
+
+
+def _set_last(checkpoint: Path) -> None:
+    """Make ``last.pth`` beside ``checkpoint`` another name of it, or a copy."""
+    draft = checkpoint.with_name(f'.last.{os.getpid()}')
+    draft.unlink(missing_ok=True)
+    try:
+        os.link(checkpoint, draft)
+    except OSError:  # Not every file system has hard links.
+        shutil.copyfile(checkpoint, draft)
+    os.replace(draft, checkpoint.with_name('last.pth'))
 
 
 def _send_from_first_rank(model: nn.Module) -> None:

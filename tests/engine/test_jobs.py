@@ -13,6 +13,7 @@ import yaml
 from tiny_runs import CONFIGS, DIGITS, NB201, complaint, options, weights_of
 
 from mmrazor_mutators import cli
+from mmrazor_mutators.engine.config import load_config, retrain_config
 
 
 @pytest.fixture(scope='module')
@@ -51,7 +52,8 @@ BAD_SETTINGS = {
     'custom_hooks': ("[{'type':'Nope'}]", "'Nope' is not a registered hook"),
     'randomness.seed': ('x', "seed to be an int .* got 'x'"),
     'model.x.y': (5, "Darts takes no argument 'x'"),
-    'model.retraining': (True, 'retraining=True needs to know the network'),
+    'model.retraining': ('true', 'retraining=True needs to know the network'),
+    'val_cfg': ({}, 'val_dataloader, val_cfg, and val_evaluator'),
 }
 
 
@@ -74,7 +76,7 @@ ARCHITECTURE = (
 )
 BAD_CONFIGS = {
     'model = dict(': 'is not valid Python: .* line 1',
-    '1 / 0': 'cannot be read: ZeroDivisionError: division by zero',
+    'x = 1\n1 / 0': r"cannot be read, line 2 of '\S+config.py': ZeroDivisionError: division",
     "_base_ = ['nope.py']": 'cannot be read: FileNotFoundError.*nope.py',
     'x = 1': 'to have a `model`, but it has .*x',
     f"model = dict(type='Darts', architecture={ARCHITECTURE})": '`train_dataloader`',
@@ -108,6 +110,7 @@ def test_supernet_without_mutables(tmp_path, capsys):
         (['search', 'nope/config.py'], "There is no config file 'nope/config.py'"),
         (['search', NB201, '--cfg-options', 'nokey'], "key=value, but got 'nokey'"),
         (['search', NB201, '--cfg-options', '=1'], "key=value, but got '=1'"),
+        (['search', NB201, '--cfg-options', 'trian_cfg.x=1'], "mean 'train_cfg'"),
         (['search', NB201, '--cfg-options', 'model=5'], 'got int: 5'),
         (['retrain', NB201, '--subnet', 'nope.yaml'], "the subnet file 'nope.yaml': No such"),
         (['show', 'nope.yaml'], "the subnet file 'nope.yaml': No such"),
@@ -250,6 +253,57 @@ def test_resumed_search_is_the_same_search(config, changes, tmp_path):
     first, last = weights_of(cut, 'epoch_1.pth'), weights_of(cut)
     alphas = [key for key in last if key.startswith('mutator.arch_params')]
     assert all(not first[key].equal(last[key]) for key in alphas)
+
+
+def test_interrupted_run_says_how_to_go_on(tmp_path, capsys):
+    stop = '[{"type":"tiny_runs.StopAfter","epochs":1}]'
+    changes = {'train_cfg__max_epochs': 2, 'custom_hooks': stop}
+    assert tiny_runs.search(tmp_path / 'run', **changes) == 130
+    err = capsys.readouterr().err
+    assert 'Go on with: mmrazor-mutators search --resume ' in err
+    assert err.count('\n') == 1
+    # What is resumed from is what was written last, under either name.
+    equal(weights_of(tmp_path / 'run'), weights_of(tmp_path / 'run', 'epoch_1.pth'))
+
+
+def test_last_checkpoint_without_hard_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(95, 'Operation not supported')
+
+    monkeypatch.setattr(os, 'link', refuse)
+    assert tiny_runs.search(tmp_path / 'run') == 0
+    last, first = tmp_path / 'run' / 'last.pth', tmp_path / 'run' / 'epoch_1.pth'
+    assert last.read_bytes() == first.read_bytes()
+    assert not last.samefile(first)
+
+
+def test_comparison_that_was_stopped_goes_on_with_the_networks_that_are_left(found, tmp_path):
+    subnet, cut, whole = found / 'subnet.yaml', tmp_path / 'cut', tmp_path / 'whole'
+    assert tiny_runs.retrain(cut, subnet) == 0
+    assert tiny_runs.retrain(cut, subnet, '--resume', '--compare-random', '1') == 0
+    assert tiny_runs.retrain(whole, subnet, '--compare-random', '1') == 0
+    assert (cut / 'results.json').read_text() == (whole / 'results.json').read_text()
+
+
+def test_resuming_prints_nothing_of_the_host(found, tmp_path, capsys):
+    work_dir = shutil.copytree(found, tmp_path / 'run')
+    assert tiny_runs.search(work_dir, '--resume') == 0
+    assert 'Loads checkpoint' not in capsys.readouterr().out
+
+
+def test_data_root_is_that_of_every_data_set(tmp_path):
+    root = str(tmp_path)
+    cfg = retrain_config(
+        load_config(CONFIGS / 'darts' / 'fashion_mnist.py', [f'data_root={root}'])
+    )
+    assert cfg.train_dataloader.dataset.root == root
+    assert cfg.test_dataloader.dataset.root == root
+    cfg = load_config(
+        CONFIGS / 'darts' / 'cifar10.py',
+        [f'data_root={root}', 'test_dataloader.dataset.root=elsewhere'],
+    )
+    assert cfg.train_cfg.arch_dataloader.dataset.root == root
+    assert cfg.test_dataloader.dataset.root == 'elsewhere'
 
 
 def test_resumed_retraining_is_the_same_retraining(found, tmp_path):

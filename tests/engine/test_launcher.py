@@ -1,7 +1,8 @@
-"""A search in two processes under torchrun: both end with the same."""
+"""Two processes under torchrun: they end with the same, and report what they end with."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,11 @@ import pytest
 import torch
 from tiny_runs import NB201, TINY
 
-from mmrazor_mutators.mutables import load_subnet
+from mmrazor_mutators.builder import build_algorithm
+from mmrazor_mutators.datasets import Digits
+from mmrazor_mutators.engine.config import load_config
+from mmrazor_mutators.engine.exporting import load_weights
+from mmrazor_mutators.mutables import dump_subnet, load_subnet
 
 # Each rank keeps what it ended with; the command line is the one that users call.
 RANK = """
@@ -58,8 +63,7 @@ def test_ranks_end_with_the_same(tmp_path):
     )
     assert first.keys() == second.keys()
     for key, value in first.items():
-        # Batch norm counts each rank's own images.
-        if isinstance(value, torch.Tensor) and 'running_' not in key:
+        if isinstance(value, torch.Tensor):
             torch.testing.assert_close(value, second[key], rtol=0, atol=0, msg=key)
     torch.testing.assert_close(steps, other_steps, rtol=0, atol=0)
     checkpoint = work_dir / 'last.pth'
@@ -72,3 +76,29 @@ def test_ranks_end_with_the_same(tmp_path):
     assert len(list(tmp_path.rglob('subnet.yaml'))) == 1
     assert done.stdout.count('Found: ') == 1
     assert done.stdout.count('search   2/2') == 1
+
+
+def test_retraining_reports_the_accuracy_of_its_checkpoint(tmp_path):
+    subnet = {f'n{i}_p{j}': {'chosen': ['nor_conv_3x3']} for i in range(1, 4) for j in range(i)}
+    dump_subnet(subnet, tmp_path / 'subnet.yaml')
+    settings = ['model.architecture.base_channels=4', 'retrain.train_cfg.max_epochs=2']
+    done = subprocess.run(
+        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
+        + ['-m', 'mmrazor_mutators', 'retrain', NB201, '--subnet', 'subnet.yaml']
+        + ['--work-dir', 'run', '--launcher', 'pytorch', '--cfg-options', *settings],
+        cwd=tmp_path,
+        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {'run', 'subnet.yaml'}
+    cfg = load_config(tmp_path / 'run' / 'config.py')
+    model = build_algorithm({**cfg.model, 'retraining': True, 'mutable_cfg': subnet})
+    model.load_state_dict(load_weights(tmp_path / 'run' / 'last.pth'))
+    images, labels = zip(*Digits('test', transform=[{'type': 'Normalize'}]), strict=True)
+    with torch.no_grad():
+        right = model.eval()(torch.stack(images)).argmax(1) == torch.tensor(labels)
+    result = json.loads((tmp_path / 'run' / 'results.json').read_text())['found']
+    assert result['accuracy'] == pytest.approx(100 * float(right.double().mean()), abs=1e-9)

@@ -10,7 +10,6 @@ from mmengine.hooks import Hook
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
     TimeRemainingColumn,
@@ -51,10 +50,9 @@ class ProgressHook(Hook):
         if is_main_process() and self.console.is_terminal:
             self._progress = Progress(
                 TextColumn('[bold]{task.description}'),
-                BarColumn(),
-                MofNCompleteColumn(),
+                BarColumn(bar_width=12),  # All of it fits a line of 80 characters.
+                TimeRemainingColumn(compact=True),
                 TextColumn('{task.fields[shown]}'),
-                TimeRemainingColumn(),
                 console=self.console,
                 transient=True,
             )
