@@ -25,6 +25,7 @@ from .architectures import DartsBackbone, DartsSupernet, NasBench201Supernet
 from .builder import (
     build_algorithm,
     build_architecture,
+    build_extension,
     build_hypergradient,
     build_mutable,
     build_mutator,
@@ -48,12 +49,14 @@ from .mutators import (
     BaseMutator,
     DartsMutator,
     DifferentiableMutator,
+    Extension,
     GDASMutator,
     SNASMutator,
 )
 from .registry import (
     ALGORITHMS,
     ARCHITECTURES,
+    EXTENSIONS,
     HYPERGRADIENTS,
     MODELS,
     MUTABLES,
@@ -66,6 +69,7 @@ from .version import __version__
 __all__ = [
     'ALGORITHMS',
     'ARCHITECTURES',
+    'EXTENSIONS',
     'HYPERGRADIENTS',
     'MODELS',
     'MUTABLES',
@@ -80,6 +84,7 @@ __all__ = [
     'DifferentiableEdge',
     'DifferentiableMutator',
     'DifferentiableOP',
+    'Extension',
     'GDASMutator',
     'GumbelEdge',
     'GumbelOP',
@@ -94,6 +99,7 @@ __all__ = [
     '__version__',
     'build_algorithm',
     'build_architecture',
+    'build_extension',
     'build_hypergradient',
     'build_mutable',
     'build_mutator',

@@ -12,6 +12,7 @@ from typing import Any
 from .registry import (
     ALGORITHMS,
     ARCHITECTURES,
+    EXTENSIONS,
     HYPERGRADIENTS,
     MODELS,
     MUTABLES,
@@ -23,6 +24,7 @@ from .typing import ConfigDict
 __all__ = [
     'ALGORITHMS',
     'ARCHITECTURES',
+    'EXTENSIONS',
     'HYPERGRADIENTS',
     'MODELS',
     'MUTABLES',
@@ -30,6 +32,7 @@ __all__ = [
     'OPS',
     'build_algorithm',
     'build_architecture',
+    'build_extension',
     'build_hypergradient',
     'build_mutable',
     'build_mutator',
@@ -60,6 +63,11 @@ def build_architecture(cfg: ConfigDict) -> Any:
 def build_algorithm(cfg: ConfigDict) -> Any:
     """Build an algorithm that a runner can drive, e.g. ``dict(type='Darts')``."""
     return ALGORITHMS.build(cfg)
+
+
+def build_extension(cfg: ConfigDict) -> Any:
+    """Build an extension of a mutator, e.g. ``dict(type='BetaDecay')``."""
+    return EXTENSIONS.build(cfg)
 
 
 def build_hypergradient(cfg: str | ConfigDict) -> Any:

@@ -18,6 +18,7 @@ __all__ = [
     'ALGORITHMS',
     'ARCHITECTURES',
     'DATASETS',
+    'EXTENSIONS',
     'HOOKS',
     'HYPERGRADIENTS',
     'LOOPS',
@@ -26,6 +27,7 @@ __all__ = [
     'MUTABLES',
     'MUTATORS',
     'OPS',
+    'OPTIMIZERS',
     'OPTIM_WRAPPER_CONSTRUCTORS',
     'SCOPE',
     'TRANSFORMS',
@@ -190,9 +192,10 @@ class PartRegistry(host.Registry):
 
     def _unknown(self, key: str) -> UnknownTypeError:
         _, name = self.split_scope_key(key)
+        known = {*self.module_dict, *(self.parent.module_dict if self.parent else ())}
         return UnknownTypeError(
             f'{key!r} is not a registered {self.name}; '
-            f'{did_you_mean(name, sorted(self.module_dict))}. A part of another package is '
+            f'{did_you_mean(name, sorted(known))}. A part of another package is '
             f"named with its scope, as in 'mmpretrain.ResNet'."
         )
 
@@ -206,8 +209,10 @@ MUTABLES = PartRegistry('mutable', common=MODELS)
 OPS = PartRegistry('op', common=MODELS)
 ARCHITECTURES = PartRegistry('architecture', common=MODELS)
 MUTATORS = PartRegistry('mutator', common=MODELS)
+EXTENSIONS = PartRegistry('extension', common=MODELS)
 ALGORITHMS = PartRegistry('algorithm', common=MODELS)
 HYPERGRADIENTS = PartRegistry('hypergradient')
+OPTIMIZERS = PartRegistry('optimizer', parent=host.root.OPTIMIZERS, locations=[SCOPE])
 
 _ENGINE = [f'{SCOPE}.engine']
 DATASETS = PartRegistry('dataset', parent=host.root.DATASETS, locations=[f'{SCOPE}.datasets'])

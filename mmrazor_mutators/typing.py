@@ -28,8 +28,9 @@ class Mixture(NamedTuple):
     Attributes:
         weights: What multiplies each choice, shape ``(num_choices,)``.
         paths: Indices of the choices that are run, or ``None`` for all of
-            them.  A choice that is not run still lends its weight as a scalar,
-            so that a straight-through estimator reaches its logit.
+            them.  A choice that is not run must have the weight 0; it lends the
+            gradient of that weight, so that a straight-through estimator
+            reaches its logit.
         silent: Indices of further choices that run without a graph: their
             outputs give the exact gradient of their weights, which are 0,
             and nothing is learnt in them.

@@ -21,11 +21,13 @@ ROOMS: list[tuple[int, set[str]]] = [
     (2, {'mutables'}),
     (2, {'ops'}),
     (2, {'datasets'}),
+    (2, {'optim'}),
     (3, {'architectures'}),
     (3, {'export'}),
     (4, {'mutators'}),
     (5, {'search'}),
     (6, {'algorithms'}),
+    (6, {'extensions'}),
     (7, {'engine'}),
     (8, {'cli', '__main__'}),
 ]

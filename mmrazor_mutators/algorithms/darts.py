@@ -18,6 +18,7 @@ from ..mutators import BaseMutator
 from ..registry import ALGORITHMS
 from ..search import BilevelSearch
 from ..typing import ConfigDict, LossFn, Subnet
+from .batches import PreparedBatches, laid_out
 from .losses import accuracy_of, build_loss, evaluate_loss
 from .optimizers import clipping_of, optimizer_of
 
@@ -53,6 +54,7 @@ class Darts(BaseModel):
             default what ``clip_grad`` of the optimizer wrapper says.
         arch_start_epoch: As for :class:`BilevelSearch`.
         arch_interval: As for :class:`BilevelSearch`.
+        single_level: As for :class:`BilevelSearch`.
         channels_last: Whether convolutions keep the channels of a pixel together,
             which most devices compute faster, with the same results.
         data_preprocessor: As for the host's ``BaseModel``.
@@ -80,6 +82,7 @@ class Darts(BaseModel):
         grad_clip: float | None = None,
         arch_start_epoch: int = 0,
         arch_interval: int = 1,
+        single_level: bool = False,
         channels_last: bool = True,
         data_preprocessor: Any | None = None,
         init_cfg: Any | None = None,
@@ -103,6 +106,7 @@ class Darts(BaseModel):
             or ('finite_difference' if unroll else 'first_order'),
             'arch_start_epoch': arch_start_epoch,
             'arch_interval': arch_interval,
+            'single_level': single_level,
         }
         self.grad_clip = grad_clip
         self.architecture: Any = (
@@ -115,6 +119,8 @@ class Darts(BaseModel):
         self.iteration = 0
         self._search: BilevelSearch | None = None
         self._last_accuracy: dict[str, Tensor] = {}
+        if retraining and self.mutator is not None:
+            self.mutator = self.mutator.for_retraining()
         if self.mutator is not None and not self.mutator.search_spaces:
             self.mutator.prepare_from_supernet(self.architecture)
         if retraining and mutable_cfg is not None:
@@ -153,6 +159,30 @@ class Darts(BaseModel):
             self.iteration = iteration
         if self.searching and hasattr(self.mutator, 'on_epoch'):
             self.mutator.on_epoch(epoch, max_epochs)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an extension of the mutator has ended the search early."""
+        return self.searching and getattr(self.mutator, 'stopped', False)
+
+    def finish(self, optim_wrapper: Any, train_batches: Any, arch_batches: Any) -> None:
+        """Let extensions act that choose after the last epoch; a train loop calls it.
+
+        Args:
+            optim_wrapper: As for :meth:`train_step`.
+            train_batches: Loader of the weights' half of the data.
+            arch_batches: Loader of the architecture's half, or ``None``.
+        """
+        if self.searching:
+            batches = [
+                loader and PreparedBatches(loader, self._prepare)
+                for loader in (train_batches, arch_batches)
+            ]
+            self._search_with(optim_wrapper).finish(*batches)
+
+    def _prepare(self, batch: Any) -> Any:
+        """Return a batch as the network takes it."""
+        return laid_out(self.data_preprocessor(tuple(batch), True), self.memory_format)
 
     def forward(
         self, inputs: Tensor, targets: Any | None = None, mode: str = 'tensor'
@@ -213,8 +243,9 @@ class Darts(BaseModel):
                 'Expected the data of a search step to be a pair (train_batch, arch_batch), '
                 f'but got {type(data).__name__}; use BilevelTrainLoop'
             )
-        train_batch, arch_batch = self.data_preprocessor(tuple(data), True)
-        train_batch, arch_batch = self._laid_out(train_batch), self._laid_out(arch_batch)
+        train_batch, arch_batch = (
+            batch if batch is None else self._prepare(batch) for batch in data
+        )
         search = self._search_with(optim_wrapper)
         search.epoch, search.iteration = self.epoch, self.iteration
         logs = search.step(train_batch, arch_batch)
@@ -224,7 +255,7 @@ class Darts(BaseModel):
     def _train_step_of_weights(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Take an ordinary training step, with gradients averaged over all ranks."""
         with optim_wrapper.optim_context(self):
-            inputs, targets = self._laid_out(self.data_preprocessor(tuple(data), True))
+            inputs, targets = self._prepare(data)
             loss, logs = self.parse_losses(self.loss(inputs, targets))
         if not loss.detach().isfinite():
             raise NonFiniteLossError(
@@ -236,14 +267,6 @@ class Darts(BaseModel):
         average_([p.grad for p in self.parameters() if p.grad is not None])
         optim_wrapper.step()
         return logs
-
-    def _laid_out(self, batch: Any) -> Any:
-        """Return a batch whose images lie in memory as the weights do."""
-        if isinstance(batch, (tuple, list)) and len(batch) == 2:
-            inputs, targets = batch
-            if isinstance(inputs, Tensor) and inputs.dim() == 4:
-                return inputs.contiguous(memory_format=self.memory_format), targets
-        return batch
 
     def _search_with(self, optim_wrapper: Any) -> BilevelSearch:
         """Return the search over the given optimizers, made when they come first."""

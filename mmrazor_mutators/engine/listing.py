@@ -21,12 +21,14 @@ KINDS: dict[str, registry.PartRegistry] = {
     'ops': registry.OPS,
     'architectures': registry.ARCHITECTURES,
     'algorithms': registry.ALGORITHMS,
+    'extensions': registry.EXTENSIONS,
     'hypergradients': registry.HYPERGRADIENTS,
     'datasets': registry.DATASETS,
     'transforms': registry.TRANSFORMS,
     'metrics': registry.METRICS,
     'hooks': registry.HOOKS,
     'loops': registry.LOOPS,
+    'optimizers': registry.OPTIMIZERS,
     'constructors': registry.OPTIM_WRAPPER_CONSTRUCTORS,
 }
 """The registry of each kind of part."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,9 @@ class BilevelTrainLoop(EpochBasedTrainLoop):
     Args:
         runner: The runner.
         dataloader: Loader of the weights' half, or its config.
-        arch_dataloader: Loader of the architecture's half, or its config.
+        arch_dataloader: Loader of the architecture's half, or its config;
+            ``None`` for a single-level search, which sees the training batch
+            alone.
         max_epochs: Number of epochs.
         **kwargs: As for ``EpochBasedTrainLoop``.
 
@@ -37,8 +40,15 @@ class BilevelTrainLoop(EpochBasedTrainLoop):
         ConfigError: A loader without a batch.
     """
 
+    stop_training: bool
+
     def __init__(
-        self, runner: Any, dataloader: Any, arch_dataloader: Any, max_epochs: int, **kwargs: Any
+        self,
+        runner: Any,
+        dataloader: Any,
+        max_epochs: int,
+        arch_dataloader: Any = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         if isinstance(arch_dataloader, dict):
@@ -52,7 +62,7 @@ class BilevelTrainLoop(EpochBasedTrainLoop):
             ('dataloader', self.dataloader),
             ('arch_dataloader', arch_dataloader),
         ):
-            if len(loader) == 0:
+            if loader is not None and len(loader) == 0:
                 raise ConfigError(
                     f'`{name}` has no batch: expected at least one full batch, but its data '
                     f'set has {len(loader.dataset)} samples'
@@ -64,15 +74,28 @@ class BilevelTrainLoop(EpochBasedTrainLoop):
         """Run one epoch at the schedules' values for it."""
         if not self._begun:
             # Not before: a run that is resumed learns its iteration after __init__.
-            self._arch_batches = self._endless(self._iter)
+            none = self.arch_dataloader is None
+            self._arch_batches = repeat(None) if none else self._endless(self._iter)
             self._begun = True
-        model = getattr(self.runner.model, 'module', self.runner.model)
-        model.on_epoch(self._epoch, self._max_epochs, self._iter)
+        self._model.on_epoch(self._epoch, self._max_epochs, self._iter)
         super().run_epoch()
+        self.stop_training = self.stop_training or self._model.stopped
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Run one step."""
-        super().run_iter(idx, (data_batch, next(self._arch_batches)))
+        """Run one step, unless an extension has ended the search."""
+        if not self._model.stopped:
+            super().run_iter(idx, (data_batch, next(self._arch_batches)))
+
+    def run(self) -> Any:
+        """Run all epochs, and then what chooses when they are over."""
+        self.stop_training = self.stop_training or self._model.stopped
+        result = super().run()
+        self._model.finish(self.runner.optim_wrapper, self.dataloader, self.arch_dataloader)
+        return result
+
+    @property
+    def _model(self) -> Any:
+        return getattr(self.runner.model, 'module', self.runner.model)
 
     def _endless(self, start: int) -> Iterator[Any]:
         """Yield batches for ever, from the one that step ``start`` sees."""

@@ -18,11 +18,11 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
     r"""Mix the outputs of candidates: :math:`\sum_i w_i\, o_i(x_i)`.
 
     A candidate that declares ``is_zero`` is not run, since its product is
-    known.  With ``mixture.paths`` only those candidates run, and every other
-    one adds its bare weight: the sum is meant for straight-through weights,
-    where that weight is 0 and carries nothing but a gradient (GDAS, Dong &
-    Yang 2019, section 3.2).  Those in ``mixture.silent`` run without a graph
-    of their own, which makes that gradient exact.
+    known.  With ``mixture.paths`` only those candidates run.  Every other one
+    has the weight 0 and adds nothing but the gradient of that weight, as if
+    its output were 1 (GDAS, Dong & Yang 2019, section 3.2).  Those in
+    ``mixture.silent`` run without a graph of their own, which makes that
+    gradient exact.
 
     Args:
         modules: One candidate per choice.
@@ -42,13 +42,16 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
     # Where all that runs is zero, one of them still has to give the shape.
     live = [i for i in paths if i not in zeros] or list(paths)[:1]
     terms = [weights[i] * modules[i](inputs[i]) for i in live]
-    for i in everything:
-        if i in paths:
-            continue
-        if i not in mixture.silent:
-            terms.append(weights[i])
-        elif i not in zeros:
+    for i in mixture.silent:
+        if i not in zeros:
             with torch.no_grad():
                 output = modules[i](inputs[i])
             terms.append(weights[i] * output)
-    return reduce(add, terms)
+    total = reduce(add, terms)
+    if not mixture.weights.requires_grad:
+        return total
+    bare = [weights[i] for i in everything if i not in paths and i not in mixture.silent]
+    if not bare:
+        return total
+    lent = reduce(add, bare)
+    return total + (lent - lent.detach())

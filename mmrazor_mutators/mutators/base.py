@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -140,6 +140,14 @@ class BaseMutator(BaseModule):
         self._check_prepared(supernet)
         return export_subnet(supernet, subnet_dict)
 
+    def for_retraining(self) -> BaseMutator:
+        """Return the mutator that makes the network to be trained from scratch.
+
+        It differs from this one where the candidates of the search are not
+        those of the network found, as with partial channels.
+        """
+        return self
+
     def random_subnet(self, seed: int | None = None) -> Subnet:
         """Draw a subnet: in every space each choice is equally likely.
 
@@ -160,18 +168,24 @@ class BaseMutator(BaseModule):
 
         return self._choose_everywhere(draw)
 
-    def _eligible(self, space_id: str) -> list[str]:
+    def _eligible(self, space_id: str, vetoed: Iterable[str] = ()) -> list[str]:
         """Return the choices of a space that a subnet may keep."""
         space = self.search_spaces[space_id]
         present = space['modules'][0].choice_names
-        names = [name for name in present if name not in self.ignore_choices]
+        gone = {*self._dropped_from(space_id), *vetoed}
+        names = [name for name in present if name not in {*self.ignore_choices, *gone}]
         if len(names) < space['num_chosen']:
+            others = f', with {", ".join(sorted(gone))} dropped or vetoed,' if gone else ''
             raise SearchSpaceError(
                 f'In space {space_id!r}: {space["num_chosen"]} of the choices '
                 f'{", ".join(present)} are to be kept, but `ignore_choices` '
-                f'{tuple(self.ignore_choices)} leaves {names}'
+                f'{tuple(self.ignore_choices)}{others} leaves {names}'
             )
         return names
+
+    def _dropped_from(self, space_id: str) -> Iterable[str]:
+        """Return the choices of a space that have left the search."""
+        return ()
 
     def _choose_everywhere(self, choose: Callable[[str], dict[str, Any]]) -> Subnet:
         """Make one choice per space, except where an outer choice dropped the space."""

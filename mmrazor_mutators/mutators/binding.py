@@ -51,6 +51,11 @@ class ForwardScope:
         self._entered: list[int] = []
 
     @property
+    def mixtures(self) -> dict[str, Mixture]:
+        """The mixtures of the pass that is running, or came last."""
+        return self._mixtures
+
+    @property
     def is_open(self) -> bool:
         """Whether mixtures of a forward pass are there to be used."""
         return bool(self._entered) or (bool(self._mixtures) and _in_backward())

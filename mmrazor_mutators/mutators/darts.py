@@ -41,6 +41,8 @@ class DartsMutator(DifferentiableMutator):
     ['skip']
     """
 
+    paper = 'Liu et al., ICLR 2019'
+
     def __init__(self, ignore_choices: Sequence[str] = ('zero', 'none'), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if isinstance(ignore_choices, str) or not isinstance(ignore_choices, Iterable):
@@ -67,42 +69,84 @@ class DartsMutator(DifferentiableMutator):
             SearchSpaceError: ``ignore_choices`` leaves nothing to choose.
         """
         scores = {
-            space_id: dict(zip(space['choice_names'], self._scores(space_id), strict=True))
-            for space_id, space in self.search_spaces.items()
+            space_id: self._scores(space_id)
+            for space_id in self.search_spaces
             if space_id in self.arch_params
         }
+        vetoed: set[tuple[str, str]] = set()
+        while True:
+            allowed = {
+                space_id: self._eligible(space_id, [n for s, n in vetoed if s == space_id])
+                for space_id in self.search_spaces
+            }
 
-        def choose(space_id: str) -> dict[str, Any]:
-            names = self._eligible(space_id)
-            if space_id in scores:
-                rated = {name: scores[space_id][name] for name in names}
-            else:
-                rated = {name: self._content_score(space_id, name, scores) for name in names}
-            chosen = top_names(rated, self.search_spaces[space_id]['num_chosen'])
-            return {'chosen': chosen, 'chosen_probs': [rated[name] for name in chosen]}
+            def choose(space_id: str, allowed: Any = allowed) -> dict[str, Any]:
+                rated = self.rate(space_id, allowed, scores)
+                chosen = self.select(rated, self.search_spaces[space_id]['num_chosen'])
+                return {'chosen': chosen, 'chosen_probs': [rated[name] for name in chosen]}
 
-        return self._choose_everywhere(choose)
+            subnet = self._choose_everywhere(choose)
+            objections = self._objections(subnet) - vetoed
+            if not objections:
+                return subnet
+            vetoed |= objections
 
-    def _scores(self, space_id: str) -> list[float]:
-        scores = self.choice_probs(self.arch_params[space_id].detach()).tolist()
-        if not all(map(math.isfinite, scores)):
+    def _scores(self, space_id: str) -> dict[str, float]:
+        names = self.search_spaces[space_id]['choice_names']
+        logits = self.arch_params[space_id].detach()
+        probs = self._dropped.relax(space_id, names, logits, self.choice_probs)
+        scores = dict(zip(names, probs.tolist(), strict=True))
+        if not all(map(math.isfinite, scores.values())):
             raise SearchSpaceError(
                 f'In space {space_id!r}: the choices cannot be compared, because their scores '
-                f'are {scores}; the search has diverged'
+                f'are {list(scores.values())}; the search has diverged'
             )
         return scores
 
-    def _content_score(
-        self, space_id: str, name: str, scores: Mapping[str, Mapping[str, float]]
+    def rate(
+        self,
+        space_id: str,
+        allowed: Mapping[str, Sequence[str]],
+        scores: Mapping[str, Mapping[str, float]],
+    ) -> dict[str, float]:
+        """Return how good each choice of a space is that a subnet may keep.
+
+        Args:
+            space_id: The space.
+            allowed: For every space the choices that a subnet may keep.
+            scores: For every space with an architecture parameter
+                :meth:`choice_probs` by name.
+        """
+        if space_id in scores:
+            return {name: scores[space_id][name] for name in allowed[space_id]}
+        return {
+            name: self.content_score(space_id, name, allowed, scores)
+            for name in allowed[space_id]
+        }
+
+    def select(self, rated: Mapping[str, float], count: int) -> list[str]:
+        """Return the best ``count`` of rated choices, best first."""
+        return top_names(rated, count)
+
+    def content_score(
+        self,
+        space_id: str,
+        name: str,
+        allowed: Mapping[str, Sequence[str]],
+        scores: Mapping[str, Mapping[str, float]],
     ) -> float:
-        """Rate an input of a node by the best operation that may stand on it."""
+        """Rate an input of a node by the best operation that may stand on it.
+
+        Raises:
+            SearchSpaceError: Nothing that stands on it has been rated.
+        """
         mutable = self.search_spaces[space_id]['modules'][0]
         inside = [inner.space_id for inner in mutables_inside(mutable, name)]
         best = [
             scores[inner][choice]
             for inner in inside
             if inner in scores
-            for choice in self._eligible(inner)
+            for choice in allowed[inner]
         ]
         if not best:
             raise SearchSpaceError(

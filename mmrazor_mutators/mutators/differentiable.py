@@ -15,7 +15,6 @@ from ..distributed import same_draws
 from ..errors import SearchSpaceError, did_you_mean
 from ..mutables import DifferentiableMutable, MutableModule
 from ..typing import Mixture, Subnet
-from .base import BaseMutator
 from .binding import (
     ForwardScope,
     SpaceRelaxation,
@@ -25,7 +24,8 @@ from .binding import (
     hook_trunk,
     release,
 )
-from .scheduled import Scheduled
+from .dropping import DroppingMutator
+from .extensible import ExtensibleMutator
 
 __all__ = ['DifferentiableMutator']
 
@@ -42,20 +42,28 @@ def _relaxes_itself(mutable: MutableModule) -> bool:
 
 
 @MUTATORS.register_module()
-class DifferentiableMutator(Scheduled, BaseMutator):
+class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
     """Owns the architecture parameters of a supernet and lends them to its mutables.
 
     A subclass says how logits become weights (:meth:`relax`) and how a subnet
     is read off (:meth:`search_subnet`).
 
     Args:
-        **kwargs: As for :class:`BaseMutator`.
+        **kwargs: As for :class:`ExtensibleMutator` and :class:`BaseMutator`.
 
     Attributes:
         arch_params: ``nn.ParameterDict``, ``{space_id: logits}`` with logits
             of shape ``(num_choices,)``.  Spaces without an architecture
             parameter (``with_arch_param=False``) are not in it.
+        paper: Where the method was published, for lists.
+        samples: What is drawn at random in each forward pass, for lists.
+        cost: What a forward pass runs, for lists: ``'all paths'``,
+            ``'one path'``, ``'two paths'`` ...
     """
+
+    paper: str = ''
+    samples: str = 'nothing'
+    cost: str = 'all paths'
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -81,9 +89,14 @@ class DifferentiableMutator(Scheduled, BaseMutator):
         for space_id in built:
             for mutable in self.search_spaces[space_id]['modules']:
                 check_bindable(mutable)
+        for extension in self.extensions:
+            extension.check(self)
         self._keep_arch_params(built)
         self.modify_supernet_forward(supernet)
         self._hooks = hook_trunk(supernet, self._scope)
+        for extension in self.extensions:
+            extension.attach(self, supernet)
+        self._mask_dropped()
 
     def build_arch_params(self, supernet: nn.Module) -> nn.ParameterDict:
         """Return new logits for every space that asks for them.
@@ -125,6 +138,8 @@ class DifferentiableMutator(Scheduled, BaseMutator):
                 release(mutable)
 
     def _unbind(self) -> None:
+        for extension in self.extensions:
+            extension.detach(self)
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -192,13 +207,19 @@ class DifferentiableMutator(Scheduled, BaseMutator):
         """
         return arch_param.softmax(-1)
 
-    def sample_paths(self, weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
-        """Return the choices that run, for those spaces in which not all of them do.
+    def sample_paths(self, weights: dict[str, Tensor]) -> dict[str, Mixture]:
+        """Return the mixtures of those spaces in which not every choice runs.
 
         Called once per forward pass with the weights of all spaces, so that
-        one look at the device serves them all.  By default every choice runs.
+        one look at the device serves them all.  By default every choice runs
+        that was not dropped.
         """
         return {}
+
+    @property
+    def mixtures(self) -> dict[str, Mixture]:
+        """What the forward pass that came last has mixed with; empty before the first."""
+        return self._scope.mixtures
 
     def relax_spaces(self) -> dict[str, Mixture]:
         """Relax every space for one forward pass."""
@@ -212,13 +233,19 @@ class DifferentiableMutator(Scheduled, BaseMutator):
         device = next(iter(arch_params.values()), torch.empty(0)).device
         with same_draws(device):
             for space_id, arch_param in arch_params.items():
-                mutable = self.search_spaces[space_id]['modules'][0]
-                if _relaxes_itself(mutable):
-                    weights[space_id] = mutable.compute_arch_probs(arch_param)
-                else:
-                    weights[space_id] = ours[space_id] = self.relax(arch_param)
-        paths = self.sample_paths(ours)
-        return {sid: Mixture(weight, paths.get(sid)) for sid, weight in weights.items()}
+                space = self.search_spaces[space_id]
+                own = _relaxes_itself(space['modules'][0])
+                relax = space['modules'][0].compute_arch_probs if own else self.relax
+                weights[space_id] = self._dropped.relax(
+                    space_id, space['choice_names'], arch_param, relax
+                )
+                if not own:
+                    ours[space_id] = weights[space_id]
+            mixtures = self.sample_paths(ours)
+        return {
+            space_id: mixtures.get(space_id) or Mixture(weight, self._kept_or_none(space_id))
+            for space_id, weight in weights.items()
+        }
 
     @contextmanager
     def mixing(self, weights: Mapping[str, Tensor | Mixture]) -> Iterator[None]:
@@ -247,18 +274,18 @@ class DifferentiableMutator(Scheduled, BaseMutator):
         with self._scope.fixing(mixtures):
             yield
 
-    def regularization(self) -> Tensor:
-        """Return a scalar that is added to the architecture loss; 0 by default."""
-        like = next(iter(self.arch_params.values()), torch.empty(0))
-        return like.new_zeros((), requires_grad=False)
+    def after_arch_step(self) -> None:
+        """Mend the architecture parameters after their optimizer's step."""
 
-    def arch_objective(self, task_loss: Tensor) -> Tensor:
-        """Return what the architecture minimises; override it for other than a sum.
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what ``state_dict`` holds beside the parameters."""
+        return {**super().get_extra_state(), 'dropped': self._dropped.get_state()}
 
-        Args:
-            task_loss: The loss on an architecture batch, a scalar.
-        """
-        return task_loss + self.regularization()
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on where :meth:`get_extra_state` was called."""
+        self._dropped.set_state(state.get('dropped', {}))
+        self._mask_dropped()
+        super().set_extra_state(state)
 
     @abstractmethod
     def search_subnet(self) -> Subnet:

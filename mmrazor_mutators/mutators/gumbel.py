@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..builder import MUTATORS
 from ..errors import ConfigError, did_you_mean
 from ..functional import exponential_schedule, gumbel_softmax, linear_schedule
 from .darts import DartsMutator
+from .one_path import OnePathMutator
 
 __all__ = ['GDASMutator', 'SNASMutator']
 
@@ -49,6 +49,8 @@ class SNASMutator(DartsMutator):
     0.5
     """
 
+    paper = 'Xie et al., ICLR 2019'
+    samples = 'Gumbel noise'
     hard = False
 
     def __init__(
@@ -87,7 +89,7 @@ class SNASMutator(DartsMutator):
 
 
 @MUTATORS.register_module()
-class GDASMutator(SNASMutator):
+class GDASMutator(OnePathMutator, SNASMutator):
     r"""Draws one path per space and runs nothing else.
 
     GDAS (Dong & Yang, CVPR 2019), section 3.2: the weights are the one-hot
@@ -99,9 +101,11 @@ class GDASMutator(SNASMutator):
         tau_max: Temperature in the first epoch, above 0.
         tau_min: Temperature in the last epoch, above 0.
         schedule: ``'linear'`` (the authors') or ``'exponential'``.
-        **kwargs: As for :class:`SNASMutator`.
+        **kwargs: As for :class:`OnePathMutator` and :class:`SNASMutator`.
     """
 
+    paper = 'Dong & Yang, CVPR 2019'
+    samples = 'one choice (Gumbel)'
     hard = True
 
     def __init__(
@@ -112,10 +116,3 @@ class GDASMutator(SNASMutator):
         **kwargs: Any,
     ) -> None:
         super().__init__(tau_max=tau_max, tau_min=tau_min, schedule=schedule, **kwargs)
-
-    def sample_paths(self, weights: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
-        """Run the drawn choice of every space; looks at the device once."""
-        if not weights:
-            return {}
-        drawn = torch.stack([weight.detach().argmax() for weight in weights.values()]).tolist()
-        return {space_id: (index,) for space_id, index in zip(weights, drawn, strict=True)}

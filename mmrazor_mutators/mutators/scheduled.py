@@ -19,12 +19,15 @@ class Scheduled(BaseModule):
     Attributes:
         epoch: From 0 to ``max_epochs - 1``.
         max_epochs: Number of epochs of the whole search.
+        restoring: Whether a checkpoint is being loaded, so that schedules move
+            to an epoch that has begun already.
     """
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epoch = 0
         self.max_epochs = 1
+        self.restoring = False
 
     def on_epoch(self, epoch: int, max_epochs: int) -> None:
         """Move every schedule to an epoch; call it before the epoch begins.
@@ -49,7 +52,11 @@ class Scheduled(BaseModule):
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Go on where :meth:`get_extra_state` was called."""
-        self.on_epoch(state['epoch'], state['max_epochs'])
+        self.restoring = True
+        try:
+            self.on_epoch(state['epoch'], state['max_epochs'])
+        finally:
+            self.restoring = False
 
     def _load_from_state_dict(
         self,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -15,10 +15,11 @@ from ..distributed import average_
 from ..errors import ConfigError, InputError, NonFiniteLossError
 from ..mutators import DifferentiableMutator
 from ..typing import ConfigDict, LossFn
-from .checks import check_loss, check_optimizer_state, check_optimizers, check_state, params_of
-from .guards import buffers_kept_on_error, frozen, get_rng_state, set_rng_state
-from .hypergradients import ArchGradient, Hypergradient
-from .hypergradients.tensors import gradients, norm, unshared
+from .checks import check_loss, check_optimizers, params_of
+from .guards import buffers_kept_on_error, frozen
+from .hypergradients import ArchGradient, FirstOrder, Hypergradient
+from .hypergradients.tensors import filled, gradients, norm, unshared
+from .state import load_state, state_of
 
 __all__ = ['BilevelSearch']
 
@@ -50,6 +51,9 @@ class BilevelSearch:
             ``None`` for no limit.
         arch_start_epoch: First epoch with architecture steps.
         arch_interval: Take an architecture step in every n-th step only.
+        single_level: Whether both are stepped on the training batch at once,
+            by the gradients of one backward pass (SNAS, Xie et al., ICLR 2019,
+            section 2.1), instead of in turn on batches of their own.
 
     Raises:
         ConfigError: Optimizers that do not fit the mutator, or an option
@@ -85,6 +89,7 @@ class BilevelSearch:
         grad_clip: float | None = None,
         arch_start_epoch: int = 0,
         arch_interval: int = 1,
+        single_level: bool = False,
     ) -> None:
         self.supernet = supernet
         self.mutator = mutator
@@ -105,6 +110,12 @@ class BilevelSearch:
                 f'Expected `arch_interval` to be an int of at least 1, but got '
                 f'{arch_interval!r}'
             )
+        if single_level and not isinstance(self.hypergradient, FirstOrder):
+            raise ConfigError(
+                'A single-level search has one loss, so expected '
+                f"hypergradient='first_order', but got {hypergradient!r}"
+            )
+        self.single_level = single_level
         self.grad_clip = grad_clip
         self.arch_start_epoch = arch_start_epoch
         self.arch_interval = arch_interval
@@ -155,7 +166,13 @@ class BilevelSearch:
     @property
     def takes_arch_step(self) -> bool:
         """Whether the next :meth:`step` moves the architecture parameters."""
-        return self.epoch >= self.arch_start_epoch and self.iteration % self.arch_interval == 0
+        due = self.iteration % self.arch_interval == 0
+        return self.epoch >= self.arch_start_epoch and due and not self.stopped
+
+    @property
+    def stopped(self) -> bool:
+        """Whether an extension of the mutator has ended the search; leave the loop then."""
+        return self.mutator.stopped
 
     def step(self, train_batch: Any, arch_batch: Any = None) -> dict[str, Tensor]:
         """Step the architecture, where it is due, and then the weights.
@@ -163,7 +180,8 @@ class BilevelSearch:
         Args:
             train_batch: ``(inputs, targets)`` of the weights' half of the data.
             arch_batch: The same of the architecture's half; may be ``None``
-                in a step that takes no architecture step.
+                in a step that takes no architecture step, and is not looked
+                at in a single-level search.
 
         Returns:
             Detached scalars: ``loss``, and ``arch_loss`` if it was evaluated.
@@ -172,14 +190,32 @@ class BilevelSearch:
             NonFiniteLossError: A loss or hypergradient that is NaN or infinite.
             InputError: A batch or a loss of the wrong form.
         """
+        for extension in self.mutator.extensions:
+            extension.before_step(self, train_batch, arch_batch)
         logs = {}
+        together = self.single_level and self.takes_arch_step
         with buffers_kept_on_error(self.supernet):
-            if self.takes_arch_step:
+            if self.takes_arch_step and not together:
                 logs['arch_loss'] = self._step_arch(train_batch, arch_batch)
-        with buffers_kept_on_error(self.supernet):
-            logs['loss'] = self._step_weights(train_batch)
+        with buffers_kept_on_error(self.supernet), ExitStack() as stack:
+            for extension in self.mutator.extensions:
+                around = extension.around_weight_step(self, train_batch, arch_batch)
+                stack.enter_context(around)
+            step_weights = self._step_both if together else self._step_weights
+            logs['loss'] = step_weights(train_batch)
         self.iteration += 1
         return logs
+
+    def finish(self, train_batches: Any, arch_batches: Any = None) -> None:
+        """Let extensions act that choose after the last epoch; call it when that is over.
+
+        Args:
+            train_batches: Can be iterated over more than once; yields
+                ``(inputs, targets)`` of the weights' half of the data.
+            arch_batches: The same for the architecture's half.
+        """
+        for extension in self.mutator.extensions:
+            extension.after_search(self, train_batches, arch_batches)
 
     def _step_arch(self, train_batch: Any, arch_batch: Any) -> Tensor:
         if arch_batch is None:
@@ -188,51 +224,63 @@ class BilevelSearch:
                 '`arch_batch` to be a pair (inputs, targets), but got None'
             )
         result: ArchGradient = self.hypergradient(self, train_batch, arch_batch)
-        size = torch.stack(torch._foreach_norm(result.grads)).sum().to(result.loss)
-        if not torch.isfinite(result.loss + size):
-            raise self._diverged('architecture', result.loss, size)
-        for param, grad in zip(self.arch_params, result.grads, strict=True):
+        self._check_finite('architecture', result.loss, result.grads)
+        self._move_arch_params(result.grads)
+        return result.loss
+
+    def _move_arch_params(self, grads: Sequence[Tensor]) -> None:
+        for param, grad in zip(self.arch_params, grads, strict=True):
             param.grad = grad
         self.arch_optimizer.step()
-        return result.loss
+        self.mutator.after_arch_step()
 
     def _step_weights(self, train_batch: Any) -> Tensor:
         with frozen(self.arch_params):
             loss = self.train_loss(train_batch)
             grads = self.gradient(loss, self.weights)
-        loss = loss.detach()
         used = [grad for grad in grads if grad is not None]
-        size = norm(used)
-        if not torch.isfinite(loss + size):
-            raise self._diverged('training', loss, size)
+        size = self._check_finite('training', loss.detach(), used)
+        self._move_weights(grads, used, size)
+        return loss.detach()
+
+    def _step_both(self, batch: Any) -> Tensor:
+        loss = check_loss(self.compute_loss(batch))
+        objective = self.mutator.arch_objective(loss)
+        grads = self.gradient(objective, [*self.arch_params, *self.weights])
+        of_arch = filled(grads[: len(self.arch_params)], self.arch_params)
+        of_weights = grads[len(self.arch_params) :]
+        used = [grad for grad in of_weights if grad is not None]
+        size = self._check_finite('training', loss.detach(), used)
+        self._check_finite('architecture', objective.detach(), of_arch)
+        self._move_arch_params(of_arch)
+        self._move_weights(of_weights, used, size)
+        return loss.detach()
+
+    def _move_weights(
+        self, grads: Sequence[Tensor | None], used: list[Tensor], size: Tensor
+    ) -> None:
         if self.grad_clip is not None and used:
             torch._foreach_mul_(used, (self.grad_clip / (size + 1e-6)).clamp(max=1.0))
         for weight, grad in zip(self.weights, grads, strict=True):
             weight.grad = grad
         self.weight_optimizer.step()
-        return loss
 
-    def _diverged(self, which: str, loss: Tensor, size: Tensor) -> NonFiniteLossError:
+    def _check_finite(self, which: str, loss: Tensor, grads: Sequence[Tensor]) -> Tensor:
+        """Return the norm of the gradient, if that and the loss are finite."""
+        size = norm(grads).to(loss)
+        if torch.isfinite(loss + size):
+            return size
         what = f'The {which} loss is {loss.item():g}'
         if torch.isfinite(loss):
             what = f'The gradient of the {which} loss ({loss.item():g}) is {size.item():g}'
-        return NonFiniteLossError(
+        raise NonFiniteLossError(
             f'{what} in epoch {self.epoch}, step {self.iteration}; no step was taken. Look for '
             'NaN in the batch, or lower the learning rates or set grad_clip'
         )
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of everything that is needed to go on bit for bit."""
-        state = {
-            'supernet': self.supernet.state_dict(),
-            'mutator': self.mutator.state_dict(),
-            'weight_optimizer': self.weight_optimizer.state_dict(),
-            'arch_optimizer': self.arch_optimizer.state_dict(),
-            'epoch': self.epoch,
-            'iteration': self.iteration,
-            'rng': get_rng_state(),
-        }
-        return copy.deepcopy(state)
+        return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`state_dict` was called.
@@ -240,19 +288,4 @@ class BilevelSearch:
         Raises:
             ConfigError: A state of something else; nothing is loaded then.
         """
-        expected = ('supernet', 'mutator', 'weight_optimizer', 'arch_optimizer')
-        absent = [key for key in (*expected, 'epoch', 'iteration', 'rng') if key not in state]
-        if absent:
-            raise ConfigError(
-                f'Expected the state of a BilevelSearch, but it lacks {", ".join(absent)}'
-            )
-        for key in ('supernet', 'mutator'):
-            check_state(key, getattr(self, key).state_dict(), state[key])
-        for key in ('weight_optimizer', 'arch_optimizer'):
-            check_optimizer_state(key, getattr(self, key), state[key])
-        for key in expected:
-            # An optimizer would go on to change the tensors that it is given.
-            getattr(self, key).load_state_dict(copy.deepcopy(state[key]))
-        self.epoch = state['epoch']
-        self.iteration = state['iteration']
-        set_rng_state(state['rng'])
+        load_state(self, state)

@@ -100,11 +100,17 @@ def test_what_is_lent_decides(name: str) -> None:
     assert_close(mutable(x), sum(w * o for w, o in zip(weights, outputs, strict=True)))
     release(mutable)
     bind(mutable, parameter, lambda alpha: Mixture(weights, paths=(3,), silent=(1,)))
-    # What neither runs nor is silent is its bare weight.
-    expected = 0.5 + 2.0 * outputs[1].detach() - 1.0 + 0.25 * outputs[3]
+    # What neither runs nor is silent lends the gradient of its weight and nothing else.
+    expected = 2.0 * outputs[1].detach() + 0.25 * outputs[3]
     out = mutable(x)
     assert_close(out, expected)
     out.sum().backward()
+    weights.requires_grad_()
+    out = mutable(x)
+    assert_close(out, expected)
+    ones = torch.ones_like(outputs[0])
+    slopes = [(y * ones).sum() for y in (ones, outputs[1], ones, outputs[3])]
+    assert_close(torch.autograd.grad(out.sum(), weights)[0], torch.stack(slopes))
     assert all(p.grad is None for p in mutable.choices['linear'].parameters())
     assert all(p.grad is not None for p in mutable.choices['deep'].parameters())
     release(mutable)

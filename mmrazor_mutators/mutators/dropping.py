@@ -1,0 +1,158 @@
+"""Choices that leave the search for good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SearchSpaceError, did_you_mean
+from .base import BaseMutator
+
+__all__ = ['DroppedChoices', 'DroppingMutator']
+
+
+class DroppedChoices:
+    """Remembers what was dropped, and relaxes the logits of what was not.
+
+    A dropped choice has weight 0 exactly, whatever the relaxation makes of
+    the others: its logit is not shown to it.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._indices: dict[tuple[str, torch.device], Tensor] = {}
+
+    def drop(self, space_id: str, names: Iterable[str]) -> None:
+        """Remember that choices of a space have left; the caller has checked them."""
+        self._names[space_id] = tuple(dict.fromkeys([*self._names.get(space_id, ()), *names]))
+        self._indices = {}
+
+    def kept(self, space_id: str, names: Sequence[str]) -> list[str]:
+        """Return those of ``names`` that were not dropped."""
+        dropped = self._names.get(space_id, ())
+        return [name for name in names if name not in dropped]
+
+    def kept_indices(self, space_id: str, names: Sequence[str]) -> tuple[int, ...] | None:
+        """Return where the choices stand that were not dropped; ``None`` for all of them."""
+        dropped = self._names.get(space_id)
+        if not dropped:
+            return None
+        return tuple(index for index, name in enumerate(names) if name not in dropped)
+
+    def relax(
+        self,
+        space_id: str,
+        names: Sequence[str],
+        arch_param: Tensor,
+        relax: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """Return ``relax`` of the kept logits, with zeros between, shape ``(num_choices,)``."""
+        indices = self.kept_indices(space_id, names)
+        if indices is None:
+            return relax(arch_param)
+        key = (space_id, arch_param.device)
+        if key not in self._indices:
+            self._indices[key] = torch.tensor(indices, device=arch_param.device)
+        where = self._indices[key]
+        weights = relax(arch_param[where])
+        return weights.new_zeros(len(names)).index_copy(0, where, weights)
+
+    def names(self, space_id: str) -> tuple[str, ...]:
+        """Return the names of what was dropped from a space."""
+        return self._names.get(space_id, ())
+
+    def get_state(self) -> dict[str, list[str]]:
+        """Return what a checkpoint keeps."""
+        return {space_id: list(names) for space_id, names in self._names.items()}
+
+    def set_state(self, state: Mapping[str, Sequence[str]]) -> None:
+        """Go on where :meth:`get_state` was called."""
+        self._names = {space_id: tuple(names) for space_id, names in state.items()}
+        self._indices = {}
+
+
+class DroppingMutator(BaseMutator):
+    """A mutator whose spaces can lose choices while the search goes on.
+
+    Args:
+        **kwargs: As for :class:`BaseMutator`.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._dropped = DroppedChoices()
+        self._masked: set[str] = set()
+
+    def _kept_or_none(self, space_id: str) -> tuple[int, ...] | None:
+        names = self.search_spaces[space_id]['choice_names']
+        return self._dropped.kept_indices(space_id, names)
+
+    def kept_indices(self, space_id: str) -> tuple[int, ...]:
+        """Return the indices of the choices of a space that were not dropped."""
+        kept = self._kept_or_none(space_id)
+        count = len(self.search_spaces[space_id]['choice_names'])
+        return tuple(range(count)) if kept is None else kept
+
+    def kept_choices(self, space_id: str) -> tuple[str, ...]:
+        """Return the names of the choices of a space that were not dropped."""
+        names = self.search_spaces[space_id]['choice_names']
+        return tuple(self._dropped.kept(space_id, names))
+
+    def drop_choices(self, space_id: str, names: Iterable[str]) -> None:
+        """Take choices out of the search for good.
+
+        They weigh 0, are not run and are in no subnet any more; the other
+        choices are relaxed as if there were only these.  In a space without
+        an architecture parameter the sum leaves them out.
+
+        Raises:
+            SearchSpaceError: An unknown space or choice, or too few left.
+        """
+        if space_id not in self.search_spaces:
+            raise SearchSpaceError(
+                f'There is no space {space_id!r}; {did_you_mean(space_id, self.search_spaces)}'
+            )
+        space, names = self.search_spaces[space_id], tuple(names)
+        for name in names:
+            if name not in space['choice_names']:
+                raise SearchSpaceError(
+                    f'In space {space_id!r}: there is no choice {name!r}; '
+                    f'{did_you_mean(name, space["choice_names"])}'
+                )
+        left = [name for name in self._eligible(space_id) if name not in names]
+        if len(left) < space['num_chosen']:
+            raise SearchSpaceError(
+                f'In space {space_id!r}: a subnet keeps {space["num_chosen"]} of the choices, '
+                f'but dropping {", ".join(names)} leaves {", ".join(left) or "none"}'
+            )
+        self._dropped.drop(space_id, names)
+        self._mask_dropped()
+
+    def _mask_dropped(self) -> None:
+        """Leave dropped choices out of the sums of spaces without a parameter."""
+        for space_id, space in self.search_spaces.items():
+            if space_id in self._masked or self._dropped.names(space_id):
+                for mutable in space['modules']:
+                    names = mutable.full_choice_names
+                    kept = self._dropped.kept(space_id, names)
+                    mutable.set_choice_mask(torch.tensor([name in kept for name in names]))
+                self._masked.add(space_id)
+
+    def _dropped_from(self, space_id: str) -> Iterable[str]:
+        return self._dropped.names(space_id)
+
+    def release(self, supernet: nn.Module) -> None:
+        """Forget ``supernet``, in which every choice runs again.
+
+        Raises:
+            BindingError: This mutator was not prepared from ``supernet``.
+        """
+        self._check_prepared(supernet)
+        for space_id in self._masked:
+            for mutable in self.search_spaces[space_id]['modules']:
+                mutable.set_choice_mask(mutable.build_choice_mask())
+        self._masked = set()
+        super().release(supernet)
