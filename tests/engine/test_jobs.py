@@ -45,7 +45,10 @@ BAD_SETTINGS = {
     'train_cfg.max_epochs': ('x', "'x'"),
     'optim_wrapper': (5, 'got 5'),
     'optim_wrapper.constructor': ('Nope', "'Nope' is not a registered optimizer wrapper"),
-    'optim_wrapper.mutator.optimizer.type': ('Adan', "'Adan' is not a registered optimizer; did you mean 'Adam"),
+    'optim_wrapper.mutator.optimizer.type': (
+        'Adan',
+        "'Adan' is not a registered optimizer; did you mean 'Adam",
+    ),
     'optim_wrapper.mutator.optimizer.lr': (-1, 'Invalid learning rate: -1'),
     'param_scheduler.architecture.0.type': ('Nope', 'Nope is not in .* registry'),
     'default_hooks.checkpoint.type': ('Nope', "'Nope' is not a registered hook"),
