@@ -237,8 +237,8 @@ def equal(left, right):
 @pytest.mark.parametrize(
     ('config', 'changes'),
     [
-        ('nasbench201/digits.py', {}),
-        ('nasbench201/digits.py', UNEVEN),
+        ('darts/nasbench201_digits.py', {}),
+        ('darts/nasbench201_digits.py', UNEVEN),
         ('gdas/digits.py', {'model__architecture__num_nodes': 1, **UNEVEN}),
     ],
     ids=['darts', 'uneven loaders', 'gdas'],

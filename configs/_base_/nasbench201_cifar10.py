@@ -1,6 +1,9 @@
-"""DARTS on NAS-Bench-201 with the settings of the benchmark (Dong & Yang, ICLR 2020)."""
+"""The NAS-Bench-201 space on CIFAR-10 with the settings of the benchmark.
 
-_base_ = ['../_base_/cifar10.py', '../_base_/search.py']
+Dong & Yang, ICLR 2020, appendix; the network found is trained as in the benchmark.
+"""
+
+_base_ = ['./cifar10.py', './search.py']
 
 model = dict(
     type='Darts',

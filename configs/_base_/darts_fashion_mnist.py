@@ -1,20 +1,21 @@
-"""DARTS on the NAS-Bench-201 space, on Fashion-MNIST, at a size for a CPU."""
+"""The DARTS space on Fashion-MNIST, at a size for a CPU."""
 
-_base_ = ['../_base_/fashion_mnist.py', '../_base_/search.py']
+_base_ = ['./fashion_mnist.py', './search.py']
 
 model = dict(
     type='Darts',
     architecture=dict(
-        type='NasBench201Supernet',
+        type='DartsSupernet',
         in_channels=1,
         num_classes=10,
         base_channels=8,
-        num_cells=1,
+        num_layers=3,
+        num_nodes=3,
     ),
-    mutator=dict(type='DartsMutator', ignore_choices=()),
+    mutator=dict(type='DartsMutator'),
 )
 train_dataloader = dict(dataset=dict(images_per_class=500))
-train_cfg = dict(max_epochs=15, arch_dataloader=dict(dataset=dict(images_per_class=500)))
+train_cfg = dict(max_epochs=20, arch_dataloader=dict(dataset=dict(images_per_class=500)))
 optim_wrapper = dict(mutator=dict(optimizer=dict(lr=3e-3)))
 
 # What differs when the network found is trained from scratch.

@@ -1,0 +1,3 @@
+"""DARTS on the NAS-Bench-201 space, on digits."""
+
+_base_ = ['../_base_/nasbench201_digits.py']
