@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,7 +14,7 @@ from rich.text import Text
 from .. import registry
 from ..errors import ConfigError, did_you_mean
 
-__all__ = ['KINDS', 'list_parts']
+__all__ = ['KINDS', 'list_parts', 'plain', 'summary_of', 'trait_of']
 
 KINDS: dict[str, registry.PartRegistry] = {
     'mutators': registry.MUTATORS,
@@ -33,6 +34,12 @@ KINDS: dict[str, registry.PartRegistry] = {
 }
 """The registry of each kind of part."""
 
+COLUMNS = {
+    'mutators': ('name', 'samples', 'runs', 'paper'),
+    'extensions': ('name', 'what it is', 'paper'),
+}
+"""What a list of one kind alone tells, where that is not just what all lists tell."""
+
 _MARKUP = (
     (re.compile(r'(?::\w+:)?`+([^`]+)`+'), r'\1'),  # Roles and literals.
     (re.compile(r'\\mathrm{(\w+)}'), r'\1'),
@@ -43,6 +50,9 @@ _MARKUP = (
 
 def list_parts(kind: str | None = None, pattern: str | None = None) -> Table:
     """List registered parts as a table for a rich console: kind, name, what it is.
+
+    A list of mutators alone says what each samples, what a forward pass runs
+    and where it was published; one of extensions, where they were.
 
     Args:
         kind: One of :data:`KINDS`; all of them by default.
@@ -55,19 +65,27 @@ def list_parts(kind: str | None = None, pattern: str | None = None) -> Table:
     >>> table = list_parts('hypergradients', '*order')
     >>> [str(name) for name in table.columns[1].cells]
     ['first_order']
+    >>> [column.header for column in list_parts('mutators').columns]
+    ['name', 'samples', 'runs', 'paper']
     """
     if kind is not None and kind not in KINDS:
         raise ConfigError(f'{kind!r} is not a kind of part; {did_you_mean(str(kind), KINDS)}')
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column('kind', no_wrap=True)
-    table.add_column('name', no_wrap=True, style='bold')
-    table.add_column('what it is', overflow='fold')
+    columns = COLUMNS.get(kind or '', ('kind', 'name', 'what it is'))
+    for column in columns:
+        style = 'bold' if column == 'name' else ''
+        fixed = column in ('kind', 'name')
+        table.add_column(column, no_wrap=fixed, overflow='fold', style=style)
     for key in KINDS if kind is None else [kind]:
         parts = KINDS[key]
         parts.import_from_location()
         for name, part in sorted(parts.module_dict.items()):
             if pattern is None or _matches(name, pattern):
-                table.add_row(*map(Text, (key, name, _summary(part))))
+                cells = {'kind': key, 'name': name, 'what it is': summary_of(part)}
+                if key in COLUMNS:
+                    traits = {'samples': 'samples', 'runs': 'cost', 'paper': 'paper'}
+                    cells.update({c: trait_of(part, t) for c, t in traits.items()})
+                table.add_row(*(Text(cells[column]) for column in columns))
     if not table.rows:
         among = 'parts' if kind is None else kind
         which = '' if pattern is None else f' match {pattern!r}'
@@ -89,9 +107,25 @@ def _matches(name: str, pattern: str) -> bool:
     return pattern in name
 
 
-def _summary(part: Any) -> str:
+def trait_of(part: Any, trait: str) -> str:
+    """Return what a class says of itself; a paper is not its heirs'."""
+    if inspect.isabstract(part) or (trait != 'paper' and not getattr(part, 'paper', '')):
+        return ''
+    return str(vars(part).get(trait, '') if trait == 'paper' else getattr(part, trait, ''))
+
+
+def summary_of(part: Any) -> str:
     """Return the first line of a docstring, without the marks of its markup."""
     line, *_ = (part.__doc__ or '').strip().splitlines() or ['']
-    for mark, plain in _MARKUP:
-        line = mark.sub(plain, line)
+    return plain(line)
+
+
+def plain(line: str) -> str:
+    """Return text without the marks of its markup.
+
+    >>> plain(r'Mixes by :math:`\\mathrm{softmax}(\\alpha)`.')
+    'Mixes by softmax(alpha).'
+    """
+    for mark, text in _MARKUP:
+        line = mark.sub(text, line)
     return line

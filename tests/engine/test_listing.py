@@ -15,9 +15,15 @@ from mmrazor_mutators.engine.listing import KINDS, list_parts
 from mmrazor_mutators.errors import ConfigError
 
 
-def rows(*args: Any) -> list[tuple[str, ...]]:
-    columns = [[str(cell) for cell in column.cells] for column in list_parts(*args).columns]
-    return list(zip(*columns, strict=True))
+def rows(kind: str | None = None, pattern: str | None = None) -> list[tuple[str, ...]]:
+    """Return kind, name and summary of the parts in a list."""
+    found = []
+    for key in KINDS if kind is None else [kind]:
+        table = list_parts(key, pattern)
+        cells = {c.header: [str(cell) for cell in c.cells] for c in table.columns}
+        summaries = cells.get('what it is') or ['.'] * len(cells['name'])
+        found += [(key, *row) for row in zip(cells['name'], summaries, strict=True)]
+    return found
 
 
 def names(*args: Any) -> list[str]:
@@ -42,7 +48,27 @@ def test_a_kind_lists_its_registry(kind: str) -> None:
 
 
 def test_all_kinds_in_their_order() -> None:
-    assert rows() == [row for kind in KINDS for row in rows(kind)]
+    cells = [[str(cell) for cell in column.cells] for column in list_parts().columns]
+    assert [row[:2] for row in rows()] == [*zip(*cells[:2], strict=True)]
+    plain = [row for row in rows() if row[0] != 'mutators']
+    assert plain == [row for row in zip(*cells, strict=True) if row[0] != 'mutators']
+    assert all(summary.endswith('.') for summary in cells[2])
+
+
+def test_mutators_tell_what_they_sample_run_and_where_they_were_published() -> None:
+    table = list_parts('mutators')
+    cells = [[str(cell) for cell in column.cells] for column in table.columns]
+    told = {name: tuple(rest) for name, *rest in zip(*cells, strict=True)}
+    assert told['DartsMutator'] == ('nothing', 'all paths', 'Liu et al., ICLR 2019')
+    assert told['GDASMutator'] == ('one choice (Gumbel)', 'one path', 'Dong & Yang, CVPR 2019')
+    assert told['DifferentiableMutator'] == ('', '', '')
+    silent = [name for name, traits in told.items() if not all(traits)]
+    assert sorted(silent) == ['BaseMutator', 'DifferentiableMutator']
+    console = Console(file=io.StringIO(), width=80)
+    console.print(table)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert any(line.split()[:1] == ['GDASMutator'] for line in lines)
+    assert len(lines) < 2 * len(told) + 6
 
 
 @pytest.mark.parametrize(

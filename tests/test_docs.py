@@ -1,0 +1,58 @@
+"""The pages in docs/: their examples run, and what is generated is up to date."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import mmrazor_mutators as mm
+
+DOCS = Path(__file__).resolve().parents[1] / 'docs'
+BLOCK = re.compile(r'(<!-- skip -->\n)?```python\n(.*?)```', re.DOTALL)
+
+
+@pytest.fixture
+def registries_kept() -> Any:
+    registries = (mm.MUTATORS, mm.EXTENSIONS, mm.MODELS)
+    known = [dict(registry.module_dict) for registry in registries]
+    yield
+    for registry, parts in zip(registries, known, strict=True):
+        registry.module_dict.clear()
+        registry.module_dict.update(parts)
+
+
+@pytest.mark.usefixtures('registries_kept')
+def test_your_own_algorithm() -> None:
+    text = (DOCS / 'your_own_algorithm.md').read_text(encoding='utf-8')
+    blocks = [code for skipped, code in BLOCK.findall(text) if not skipped]
+    assert len(blocks) == 3
+    lines = [line for line in blocks[0].splitlines() if line.strip()]
+    assert len(lines) <= 15
+    told: dict[str, Any] = {}
+    for code in blocks:
+        exec(compile(code, 'your_own_algorithm.md', 'exec'), told)
+    weights = told['TopTwoMutator']().relax(torch.tensor([1.0, 3.0, 2.0]))
+    torch.testing.assert_close(weights, torch.tensor([0.0, 0.7310586, 0.2689414]))
+    assert set(told['logs']) == {'arch_loss', 'loss'}
+    assert told['net'](torch.randn(2, 1, 8, 8)).shape == (2, 10)
+    logits = told['mutator'].arch_params.values()
+    torch.testing.assert_close(told['penalty'], 0.1 * sum((p**2).sum() for p in logits))
+
+
+def test_the_list_of_algorithms_is_up_to_date() -> None:
+    command = [sys.executable, str(DOCS / 'generate.py'), '--check']
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_links_lead_somewhere() -> None:
+    for page in DOCS.glob('*.md'):
+        for target in re.findall(r'\]\(([^)#]+)\)', page.read_text(encoding='utf-8')):
+            if not target.startswith('http'):
+                assert (DOCS / target).exists(), f'{page.name}: {target}'
