@@ -33,6 +33,7 @@ METHODS: dict[str, dict[str, Any]] = {
     'SDARTS-RS': {'model.mutator.extensions': [{'type': 'RandomPerturbation'}]},
     'beta-DARTS': {'model.mutator.extensions': [{'type': 'BetaDecay'}]},
     'DARTS-': {'model.mutator.extensions': [{'type': 'AuxiliarySkip'}]},
+    'PC-DARTS': {'model.mutator': {'type': 'PCDartsMutator', 'channel_proportion': 2}},
     'DrNAS': {'model.mutator.type': 'DrNASMutator'},
     'GDAS': {'model.mutator.type': 'GDASMutator'},
     'random': {'model.mutator.type': 'RandomMutator'},
@@ -77,6 +78,7 @@ def run(method: str, seed: int, args: argparse.Namespace) -> None:
     data = {'images_per_class': args.images_per_class}
     changes = {
         'randomness': {'seed': seed},
+        'env_cfg': {'mp_cfg': {'mp_start_method': 'spawn'}},
         'train_cfg.max_epochs': args.epochs,
         'train_dataloader': {'batch_size': args.batch, 'dataset': data},
         'train_cfg.arch_dataloader': {'batch_size': args.batch, 'dataset': data},
@@ -168,7 +170,7 @@ def main() -> int:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/collapse'))
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS))
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--epochs', type=int, default=50)
+    parser.add_argument('--epochs', type=int, default=30)
     parser.add_argument('--images-per-class', type=int, default=64)
     parser.add_argument('--batch', type=int, default=16)
     parser.add_argument('--channels', type=int, default=4)

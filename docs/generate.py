@@ -45,7 +45,8 @@ All mutators take `extensions` and `placeholder_mapping` as well.
 
 def to_markdown(text: str) -> str:
     """Turn the little of reStructuredText that docstrings use into Markdown."""
-    text = re.sub(r'\.\. math::\n\n?((?:[ ]+.*\n?|\n)+)', _display, text + '\n')
+    text = re.sub(r'\.\. math:: (.+)\n', r'\n$$\n\1\n$$\n', text + '\n')
+    text = re.sub(r'\.\. math::\n\n?((?:[ ]+.*\n?|\n)+)', _display, text)
     text = re.sub(r':math:`([^`]+)`', lambda m: f'${m[1]}$', text)
     text = re.sub(r':\w+:`~?([^`]+)`', r'`\1`', text)
     return text.replace('``', '`').strip()
@@ -58,7 +59,9 @@ def _display(match: re.Match[str]) -> str:
 
 def options_of(part: Any) -> Iterator[tuple[str, str, str]]:
     """Yield name, default and meaning of every option, inherited ones last."""
-    seen = {'self', 'init_cfg', 'extensions', 'placeholder_mapping'}  # What all of them take.
+    # What all of them take, and what this one does not take although its base does.
+    seen = {'self', 'init_cfg', 'extensions', 'placeholder_mapping'}
+    seen.update(getattr(part, 'refused_options', ()))
     for base in inspect.getmro(part):
         init = vars(base).get('__init__')
         if init is None or base.__module__.split('.')[0] != 'mmrazor_mutators':
@@ -93,11 +96,14 @@ def types_in(cfg: Any) -> Iterator[str]:
 
 
 def configs_by_type() -> dict[str, list[str]]:
-    """Return the configs that name each part in their model or hooks."""
+    """Return the configs of each part: of DARTS those without any extension."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / 'configs').glob('[!_]*/*.py')):
-        model = Config.fromfile(path).to_dict()['model']
-        for name in dict.fromkeys(types_in(model)):
+        mutator = Config.fromfile(path).to_dict()['model']['mutator']
+        names = dict.fromkeys(types_in(mutator.get('extensions', [])))
+        if not names or mutator['type'] != 'DartsMutator':
+            names[mutator['type']] = None
+        for name in names:
             found.setdefault(name, []).append(path.relative_to(ROOT).as_posix())
     return found
 
@@ -130,7 +136,8 @@ def page() -> str:
     parts = [HEAD.rstrip()]
     for title, registry in (('Mutators', mm.MUTATORS), ('Extensions', mm.EXTENSIONS)):
         parts.append(f'## {title}')
-        for name, part in sorted(registry.module_dict.items()):
+        by_name = sorted(registry.module_dict.items(), key=lambda item: item[0].lower())
+        for name, part in by_name:
             if not inspect.isabstract(part) and part is not mm.BaseMutator:
                 parts.append(section(name, part, configs.get(name, [])))
     return '\n\n'.join(parts) + '\n'

@@ -45,7 +45,7 @@ def test_forward_and_gradients_are_those_of_the_mixture(
     supernet, mutator = toys.prepared(learning, toys.ToySupernet(node_has_param=node_has_param))
     parameters = toys.logits_and_weights(supernet, mutator)
     reached = set()
-    for seed in range(4):  # A path that is drawn may leave spaces out; not in every draw.
+    for seed in range(16):  # A path that is drawn may leave spaces out; not in every draw.
         out = toys.run(supernet, x, seed=seed)
         expected = toys.naive_forward(supernet, x, toys.naive_mixtures(mutator, seed))
         assert_close(out, expected)
@@ -70,7 +70,9 @@ def test_a_found_subnet_survives_a_file(learning: str, tmp_path: Any) -> None:
     assert mm.load_subnet(tmp_path / 'subnet.yaml') == subnet
     for space_id, choice in subnet.items():
         space = mutator.search_spaces[space_id]
-        assert len(choice['chosen']) == space['num_chosen']
+        # A threshold may leave a node fewer inputs, but always one.
+        least = 1 if hasattr(mutator, 'threshold') else space['num_chosen']
+        assert least <= len(choice['chosen']) <= space['num_chosen']
         assert set(choice['chosen']) <= set(space['choice_names']) - {'none'}
     kept = set(subnet['node']['chosen'])
     assert set(subnet) == {'widen', 'shared', 'node'} | {f'node_{name}' for name in kept}

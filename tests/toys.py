@@ -135,9 +135,14 @@ def naive_mixtures(mutator: Any, seed: int = 3) -> dict[str, Mixture]:
     """Relax each space by itself, in their order, and see which choices run."""
     mixtures = run(mutator.relax_spaces, seed=seed)
     torch.manual_seed(seed)
+    relaxed = {
+        space_id: mutator.relax(logits) for space_id, logits in mutator.arch_params.items()
+    }
+    # Some draw only when every space is relaxed.
+    drawn = mutator.sample_paths(relaxed)
     return {
-        space_id: mixtures[space_id]._replace(weights=mutator.relax(logits))
-        for space_id, logits in mutator.arch_params.items()
+        space_id: mixtures[space_id]._replace(weights=drawn.get(space_id, Mixture(w)).weights)
+        for space_id, w in relaxed.items()
     }
 
 
@@ -150,6 +155,8 @@ def spread_logits(mutator: Any) -> None:
     with torch.no_grad():
         for logits in getattr(mutator, 'arch_params', {}).values():
             logits.normal_()
+            if hasattr(mutator, 'arch_param_for'):  # They are not logits of a softmax.
+                logits.copy_(mutator.arch_param_for(logits.softmax(-1)))
 
 
 def prepared(

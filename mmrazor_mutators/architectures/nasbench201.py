@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import add
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..host import BaseModule
-from ..mutables import Placeholder
+from ..mutables import Placeholder, SelectedSum
 from ..ops.base import check_count
 from ..ops.blocks import DEFAULT_NORM, StandardConv, build_norm
 from ..registry import ARCHITECTURES
@@ -26,7 +24,9 @@ class NasBench201Cell(nn.Module):
     """Four nodes, each but the first the sum of an operation on every earlier one.
 
     Section 2.1, figure 1.  The operation from node ``j`` to node ``i`` is a
-    placeholder of group ``node`` and space ``n{i}_p{j}``.
+    placeholder of group ``node`` and space ``n{i}_p{j}``.  The sum itself is an
+    optional one of group ``node_edge`` and space ``n{i}``, for mutators that
+    weigh the inputs of a node; every input stays.
 
     Args:
         channels: Channels of every node.
@@ -37,24 +37,26 @@ class NasBench201Cell(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.edges = nn.ModuleDict()
+        choice_args = {'in_channels': channels, 'out_channels': channels, 'stride': 1}
+        self.nodes = nn.ModuleDict()
         for i in range(1, NUM_NODES):
+            edges = nn.ModuleDict()
             for j in range(i):
-                self.edges[f'n{i}_p{j}'] = Placeholder(
-                    group='node',
-                    space_id=f'n{i}_p{j}',
-                    choice_args={
-                        'in_channels': channels,
-                        'out_channels': channels,
-                        'stride': 1,
-                    },
-                )
+                edge_id = f'n{i}_p{j}'
+                edges[edge_id] = Placeholder('node', edge_id, choice_args=choice_args)
+            self.nodes[f'n{i}'] = Placeholder(
+                group='node_edge',
+                space_id=f'n{i}',
+                choices=edges,
+                num_chosen=i,
+                default=SelectedSum(dict(edges.items()), range(i)),
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the last node."""
         nodes = [x]
-        for i in range(1, NUM_NODES):
-            nodes.append(reduce(add, [self.edges[f'n{i}_p{j}'](nodes[j]) for j in range(i)]))
+        for node in self.nodes.values():
+            nodes.append(node(nodes))
         return nodes[-1]
 
 
@@ -100,7 +102,9 @@ class NasBench201Supernet(BaseModule):
     Section 2.1 and the authors' code: a stem, three stages of ``num_cells``
     cells with a residual reduction between them, norm, ReLU, global pooling,
     linear classifier.  All cells share one space per edge, and every edge
-    stays.  The cells' norms are affine or not, those outside are always.
+    stays; the placeholders of group ``node_edge`` are sums unless the
+    mutator's mapping has that group.  The cells' norms are affine or not, those
+    outside are always.
 
     Args:
         in_channels: Channels of the images.

@@ -42,6 +42,15 @@ def _check_operation(name: Any, space_id: str, operations: Sequence[str]) -> Non
         )
 
 
+def _check_inputs(node: str, space: Any, edge_ids: set[str]) -> None:
+    chosen = space.get('chosen') if isinstance(space, Mapping) else None
+    if not isinstance(chosen, (list, tuple)) or sorted(map(str, chosen)) != sorted(edge_ids):
+        raise SubnetError(
+            f'In space {node!r}: a node of NAS-Bench-201 keeps all its inputs, so expected '
+            f"{{'chosen': {sorted(edge_ids)}}}, but got {space!r}"
+        )
+
+
 def arch_string_to_subnet(
     arch_string: str, operations: Sequence[str] = NASBENCH201_OPERATIONS
 ) -> Subnet:
@@ -103,23 +112,29 @@ def subnet_to_arch_string(
 
     Args:
         subnet: ``{'n1_p0': {'chosen': [name], ...}, ...}`` for the six edges.
+            Spaces ``n1`` to ``n3``, of a search that weighs the inputs of a
+            node, may be there and name all of them.
         operations: Names that may occur in it.
 
     Raises:
-        SubnetError: A missing or unknown space, an unknown operation, or not
-            exactly one operation for an edge.
+        SubnetError: A missing or unknown space, an unknown operation, not
+            exactly one operation for an edge, or a node without all its inputs.
 
     >>> spaces = ['n1_p0', 'n2_p0', 'n2_p1', 'n3_p0', 'n3_p1', 'n3_p2']
     >>> subnet_to_arch_string({space: {'chosen': ['none']} for space in spaces})
     '|none~0|+|none~0|none~1|+|none~0|none~1|none~2|'
     """
     expected = {f'n{i}_p{j}' for i in range(1, NUM_NODES) for j in range(i)}
-    if not isinstance(subnet, Mapping) or set(subnet) != expected:
+    nodes = {f'n{i}': {f'n{i}_p{j}' for j in range(i)} for i in range(1, NUM_NODES)}
+    if not isinstance(subnet, Mapping) or set(subnet) - set(nodes) != expected:
         got = sorted(map(str, subnet)) if isinstance(subnet, Mapping) else repr(subnet)
         raise SubnetError(
             f'Expected a subnet of NAS-Bench-201 to have the spaces {sorted(expected)}, '
             f'but got {got}'
         )
+    for node, edge_ids in nodes.items():
+        if node in subnet:
+            _check_inputs(node, subnet[node], edge_ids)
     node_strings = []
     for i in range(1, NUM_NODES):
         edges = []

@@ -74,9 +74,13 @@ def search(
         )
     prepare_work_dir(work_dir, cfg, resume)
     progress = ProgressHook('search', console=console)
-    hooks = [EpochSeedHook(), SearchSubnetHook(), progress]
-    runner = build_runner(cfg, model, work_dir, hooks, resume=resume, launcher=launcher)
-    train(runner, progress)
+    if hasattr(model.mutator, 'arch_params'):
+        hooks = [EpochSeedHook(), SearchSubnetHook(), progress]
+        runner = build_runner(cfg, model, work_dir, hooks, resume=resume, launcher=launcher)
+        train(runner, progress)
+    else:
+        name = type(model.mutator).__name__
+        progress.console.print(f'{name} has no architecture parameters: nothing to train')
     subnet: Subnet = model.mutator.search_subnet()
     if is_main_process():
         dump_subnet(subnet, work_dir / 'subnet.yaml')

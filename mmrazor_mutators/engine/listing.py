@@ -108,10 +108,14 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def trait_of(part: Any, trait: str) -> str:
-    """Return what a class says of itself; a paper is not its heirs'."""
+    """Return what a class says of itself; a registered part's paper is not its heirs'."""
     if inspect.isabstract(part) or (trait != 'paper' and not getattr(part, 'paper', '')):
         return ''
-    return str(vars(part).get(trait, '') if trait == 'paper' else getattr(part, trait, ''))
+    if trait == 'paper':
+        source = next((base for base in part.__mro__ if trait in vars(base)), part)
+        if source is not part and registry.MODELS.module_dict.get(source.__name__) is source:
+            return ''
+    return str(getattr(part, trait, ''))
 
 
 def summary_of(part: Any) -> str:
@@ -121,9 +125,9 @@ def summary_of(part: Any) -> str:
 
 
 def plain(line: str) -> str:
-    """Return text without the marks of its markup.
+    r"""Return text without the marks of its markup.
 
-    >>> plain(r'Mixes by :math:`\\mathrm{softmax}(\\alpha)`.')
+    >>> plain(r'Mixes by :math:`\mathrm{softmax}(\alpha)`.')
     'Mixes by softmax(alpha).'
     """
     for mark, text in _MARKUP:

@@ -4,6 +4,7 @@ from .base import MutableModule
 from .differentiable import DifferentiableMutable, GumbelMutable
 from .edge import DifferentiableEdge, GumbelEdge, MutableEdge
 from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
+from .partial import PartialChannelOP, PartialChannels
 from .placeholder import Placeholder, convert_placeholders
 from .plain import ParallelSum, SelectedSum
 from .spaces import build_search_spaces, find_chosen, find_mutables, mutables_inside
@@ -22,6 +23,8 @@ __all__ = [
     'MutableOP',
     'OneShotOP',
     'ParallelSum',
+    'PartialChannelOP',
+    'PartialChannels',
     'Placeholder',
     'SelectedSum',
     'build_search_spaces',

@@ -29,6 +29,13 @@ class Placeholder(nn.Module):
         choices: The choices, where the architecture itself brings them (as
             an edge does, whose choices are modules that are built already).
         choice_args: Arguments that every choice gets.
+        num_chosen: How many choices a subnet keeps, where the architecture
+            says so.
+        default: What stands here if the mapping lacks the group, so that a
+            search may leave the place as it is.
+
+    Raises:
+        SearchSpaceError: A ``default`` that is no module.
     """
 
     def __init__(
@@ -37,6 +44,8 @@ class Placeholder(nn.Module):
         space_id: str,
         choices: nn.ModuleDict | Mapping[str, Any] | None = None,
         choice_args: ConfigDict | None = None,
+        num_chosen: int | None = None,
+        default: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.placeholder_group = group
@@ -45,6 +54,14 @@ class Placeholder(nn.Module):
             self.placeholder_kwargs['choices'] = choices
         if choice_args is not None:
             self.placeholder_kwargs['choice_args'] = choice_args
+        if num_chosen is not None:
+            self.placeholder_kwargs['num_chosen'] = num_chosen
+        if default is not None and not isinstance(default, nn.Module):
+            raise SearchSpaceError(
+                f'In space {space_id!r}: expected `default` of a placeholder to be a module or '
+                f'None, but got {default!r}'
+            )
+        self.default = default
         if isinstance(choices, nn.Module):
             # A child like any other: it moves between devices before the search.
             self.choices = choices
@@ -71,13 +88,14 @@ def convert_placeholders(
         supernet: The architecture with placeholders.
         placeholder_mapping: ``{group: config of a mutable}``; never changed.
             A ready module among the choices is copied for each placeholder.
+            Where it lacks a group, a placeholder's ``default`` stands in.
 
     Returns:
         A function that puts the placeholders back.
 
     Raises:
-        SearchSpaceError: A group without an entry.  The supernet is then as
-            it was.
+        SearchSpaceError: A group without an entry and without a default.  The
+            supernet is then as it was.
     """
     replaced: list[tuple[nn.Module, str, nn.Module]] = []
     built: dict[int, nn.Module] = {}
@@ -105,6 +123,8 @@ def _build(
 ) -> nn.Module:
     group = placeholder.placeholder_group
     if group not in placeholder_mapping:
+        if placeholder.default is not None:
+            return placeholder.default
         raise SearchSpaceError(
             f'The placeholder {placeholder.placeholder_kwargs["space_id"]!r} is of group '
             f'{group!r}, which placeholder_mapping lacks; '

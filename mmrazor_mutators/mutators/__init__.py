@@ -4,18 +4,38 @@ from .base import BaseMutator
 from .binding import bind, is_bound, release
 from .darts import DartsMutator
 from .differentiable import DifferentiableMutator
+from .drnas import DrNASMutator
+from .dsnas import DSNASMutator
 from .extension import Extension
+from .fair_darts import FairDartsMutator
+from .fbnet import FBNetMutator
+from .gaea import GAEAMutator
 from .gumbel import GDASMutator, SNASMutator
 from .one_path import OnePathMutator
+from .pc_darts import PCDartsMutator
+from .proxyless import ProxylessMutator
+from .random_search import RandomMutator
+from .reinmax import ReinMaxMutator
+from .sparse import SparsemaxMutator
 
 __all__ = [
     'BaseMutator',
+    'DSNASMutator',
     'DartsMutator',
     'DifferentiableMutator',
+    'DrNASMutator',
     'Extension',
+    'FBNetMutator',
+    'FairDartsMutator',
+    'GAEAMutator',
     'GDASMutator',
     'OnePathMutator',
+    'PCDartsMutator',
+    'ProxylessMutator',
+    'RandomMutator',
+    'ReinMaxMutator',
     'SNASMutator',
+    'SparsemaxMutator',
     'bind',
     'is_bound',
     'release',

@@ -91,11 +91,21 @@ class DartsMutator(DifferentiableMutator):
                 return subnet
             vetoed |= objections
 
+    def scores(self, space_id: str) -> Tensor:
+        """Return :meth:`choice_probs` of a space, 0 where a choice was dropped.
+
+        Args:
+            space_id: One with an architecture parameter.
+
+        Returns:
+            Shape ``(num_choices,)``, with a graph.
+        """
+        names, logits = self._names_in(space_id), self.arch_params[space_id]
+        return self._dropped.relax(space_id, names, logits, self.choice_probs)
+
     def _scores(self, space_id: str) -> dict[str, float]:
-        names = self.search_spaces[space_id]['choice_names']
-        logits = self.arch_params[space_id].detach()
-        probs = self._dropped.relax(space_id, names, logits, self.choice_probs)
-        scores = dict(zip(names, probs.tolist(), strict=True))
+        names = self._names_in(space_id)
+        scores = dict(zip(names, self.scores(space_id).tolist(), strict=True))
         if not all(map(math.isfinite, scores.values())):
             raise SearchSpaceError(
                 f'In space {space_id!r}: the choices cannot be compared, because their scores '

@@ -89,13 +89,15 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
         for space_id in built:
             for mutable in self.search_spaces[space_id]['modules']:
                 check_bindable(mutable)
-        for extension in self.extensions:
-            extension.check(self)
+        self._check_extensions()
         self._keep_arch_params(built)
-        self.modify_supernet_forward(supernet)
-        self._hooks = hook_trunk(supernet, self._scope)
-        for extension in self.extensions:
-            extension.attach(self, supernet)
+        try:
+            self.modify_supernet_forward(supernet)
+            self._hooks = hook_trunk(supernet, self._scope)
+            self._attach_extensions(supernet)
+        except BaseException:
+            self._unbind()
+            raise
         self._mask_dropped()
 
     def build_arch_params(self, supernet: nn.Module) -> nn.ParameterDict:
@@ -138,8 +140,7 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
                 release(mutable)
 
     def _unbind(self) -> None:
-        for extension in self.extensions:
-            extension.detach(self)
+        self._detach_extensions()
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
@@ -187,7 +188,8 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
         for hook in self._hooks:
             hook.remove()
         try:
-            return super().export_subnet(supernet, subnet_dict)
+            with self._extensions_hidden(supernet):
+                return super().export_subnet(supernet, subnet_dict)
         finally:
             if hooked:
                 self._hooks = hook_trunk(supernet, self._scope)

@@ -50,15 +50,29 @@ class DroppedChoices:
         relax: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """Return ``relax`` of the kept logits, with zeros between, shape ``(num_choices,)``."""
-        indices = self.kept_indices(space_id, names)
-        if indices is None:
+        where = self._where(space_id, names, arch_param.device)
+        if where is None:
             return relax(arch_param)
-        key = (space_id, arch_param.device)
-        if key not in self._indices:
-            self._indices[key] = torch.tensor(indices, device=arch_param.device)
-        where = self._indices[key]
         weights = relax(arch_param[where])
         return weights.new_zeros(len(names)).index_copy(0, where, weights)
+
+    def select(self, space_id: str, names: Sequence[str], arch_param: Tensor) -> Tensor:
+        """Return the kept logits alone."""
+        where = self._where(space_id, names, arch_param.device)
+        return arch_param if where is None else arch_param[where]
+
+    def _where(
+        self, space_id: str, names: Sequence[str], device: torch.device
+    ) -> Tensor | None:
+        """Return the kept indices on a device, copied there once; ``None`` for all."""
+        indices = self.kept_indices(space_id, names)
+        if indices is None:
+            return None
+        key = (space_id, device)
+        if key not in self._indices:
+            with torch.inference_mode(False):  # It has to serve training as well.
+                self._indices[key] = torch.tensor(indices, device=device)
+        return self._indices[key]
 
     def names(self, space_id: str) -> tuple[str, ...]:
         """Return the names of what was dropped from a space."""
@@ -81,25 +95,51 @@ class DroppingMutator(BaseMutator):
         **kwargs: As for :class:`BaseMutator`.
     """
 
+    arch_params: nn.ParameterDict
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._dropped = DroppedChoices()
         self._masked: set[str] = set()
 
+    def _names_in(self, space_id: str) -> Sequence[str]:
+        if space_id not in self.search_spaces:
+            raise SearchSpaceError(
+                f'There is no space {space_id!r}; {did_you_mean(space_id, self.search_spaces)}'
+            )
+        names: Sequence[str] = self.search_spaces[space_id]['choice_names']
+        return names
+
     def _kept_or_none(self, space_id: str) -> tuple[int, ...] | None:
-        names = self.search_spaces[space_id]['choice_names']
-        return self._dropped.kept_indices(space_id, names)
+        return self._dropped.kept_indices(space_id, self._names_in(space_id))
 
     def kept_indices(self, space_id: str) -> tuple[int, ...]:
-        """Return the indices of the choices of a space that were not dropped."""
+        """Return the indices of the choices of a space that were not dropped.
+
+        Raises:
+            SearchSpaceError: An unknown space.
+        """
         kept = self._kept_or_none(space_id)
-        count = len(self.search_spaces[space_id]['choice_names'])
-        return tuple(range(count)) if kept is None else kept
+        return tuple(range(len(self._names_in(space_id)))) if kept is None else kept
 
     def kept_choices(self, space_id: str) -> tuple[str, ...]:
-        """Return the names of the choices of a space that were not dropped."""
-        names = self.search_spaces[space_id]['choice_names']
-        return tuple(self._dropped.kept(space_id, names))
+        """Return the names of the choices of a space that were not dropped.
+
+        Raises:
+            SearchSpaceError: An unknown space.
+        """
+        return tuple(self._dropped.kept(space_id, self._names_in(space_id)))
+
+    def kept_arch_params(self) -> dict[str, Tensor]:
+        """Return the architecture parameter of every space without what was dropped.
+
+        For penalties, which should not move what no longer plays a part.
+        """
+        return {
+            space_id: self._dropped.select(space_id, self._names_in(space_id), arch_param)
+            for space_id, arch_param in self.arch_params.items()
+            if space_id in self.search_spaces
+        }
 
     def drop_choices(self, space_id: str, names: Iterable[str]) -> None:
         """Take choices out of the search for good.
@@ -111,16 +151,17 @@ class DroppingMutator(BaseMutator):
         Raises:
             SearchSpaceError: An unknown space or choice, or too few left.
         """
-        if space_id not in self.search_spaces:
+        known = self._names_in(space_id)
+        if isinstance(names, str):
             raise SearchSpaceError(
-                f'There is no space {space_id!r}; {did_you_mean(space_id, self.search_spaces)}'
+                f'In space {space_id!r}: expected a list of choice names, but got {names!r}'
             )
         space, names = self.search_spaces[space_id], tuple(names)
         for name in names:
-            if name not in space['choice_names']:
+            if name not in known:
                 raise SearchSpaceError(
                     f'In space {space_id!r}: there is no choice {name!r}; '
-                    f'{did_you_mean(name, space["choice_names"])}'
+                    f'{did_you_mean(name, known)}'
                 )
         left = [name for name in self._eligible(space_id) if name not in names]
         if len(left) < space['num_chosen']:
@@ -151,8 +192,9 @@ class DroppingMutator(BaseMutator):
             BindingError: This mutator was not prepared from ``supernet``.
         """
         self._check_prepared(supernet)
-        for space_id in self._masked:
+        for space_id in self._masked & self.search_spaces.keys():
             for mutable in self.search_spaces[space_id]['modules']:
-                mutable.set_choice_mask(mutable.build_choice_mask())
+                if not mutable.is_fixed:
+                    mutable.set_choice_mask(mutable.build_choice_mask())
         self._masked = set()
         super().release(supernet)

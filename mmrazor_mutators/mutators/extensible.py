@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -94,6 +95,27 @@ class ExtensibleMutator(Scheduled):
     def stopped(self) -> bool:
         """Whether an extension has ended the search early."""
         return any(extension.stopped for extension in self.extensions)
+
+    def _check_extensions(self) -> None:
+        for extension in self.extensions:
+            extension.check(self)
+
+    def _attach_extensions(self, supernet: nn.Module) -> None:
+        for extension in self.extensions:
+            extension.attach(self, supernet)
+
+    def _detach_extensions(self) -> None:
+        # In reverse, so that each finds what it has left.
+        for extension in reversed(self.extensions):
+            extension.detach(self)
+
+    @contextmanager
+    def _extensions_hidden(self, supernet: nn.Module) -> Iterator[None]:
+        """Let candidates bear nothing of any extension inside of the block."""
+        with ExitStack() as stack:
+            for extension in self.extensions:
+                stack.enter_context(extension.hidden(self, supernet))
+            yield
 
     def _objections(self, subnet: Subnet) -> set[tuple[str, str]]:
         """Return the choices of a subnet that an extension vetoes."""

@@ -47,7 +47,14 @@ class Extension(Scheduled):
         """Change the supernet, where that is needed; it is bound already."""
 
     def detach(self, mutator: Any) -> None:
-        """Undo :meth:`attach` exactly."""
+        """Undo :meth:`attach` exactly, also one that failed half way or never began."""
+
+    def hidden(self, mutator: Any, supernet: nn.Module) -> AbstractContextManager[None]:
+        """Return a context in which candidates bear nothing of :meth:`attach`.
+
+        They are copied inside of it, e.g. into an exported network.
+        """
+        return nullcontext()
 
     def begin_epoch(self, mutator: Any) -> None:
         """Act at the start of an epoch, e.g. drop choices.

@@ -74,10 +74,14 @@ class SNASMutator(DartsMutator):
         self.schedule = schedule
         self.tau = self.tau_max
 
+    def temperature(self, epoch: int, max_epochs: int) -> float:
+        """Return the temperature of an epoch."""
+        return _SCHEDULES[self.schedule](self.tau_max, self.tau_min, epoch, max_epochs)
+
     def on_epoch(self, epoch: int, max_epochs: int) -> None:
         """Set the temperature of an epoch, also in mutables that draw by themselves."""
         super().on_epoch(epoch, max_epochs)
-        self.tau = _SCHEDULES[self.schedule](self.tau_max, self.tau_min, epoch, max_epochs)
+        self.tau = self.temperature(epoch, max_epochs)
         for space in self.search_spaces.values():
             for mutable in space['modules']:
                 if hasattr(mutable, 'set_temperature'):

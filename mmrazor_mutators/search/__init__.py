@@ -1,6 +1,7 @@
 """Train weights and architecture parameters together."""
 
 from .bilevel import BilevelSearch
+from .curvature import dominant_eigenvalue, hessian_product, largest_eigenvalue
 from .hypergradients import (
     ConjugateGradient,
     Exact,
@@ -19,5 +20,8 @@ __all__ = [
     'FirstOrder',
     'Hypergradient',
     'Neumann',
+    'dominant_eigenvalue',
+    'hessian_product',
+    'largest_eigenvalue',
     'virtual_step',
 ]

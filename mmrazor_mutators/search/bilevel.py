@@ -121,7 +121,7 @@ class BilevelSearch:
         self.arch_interval = arch_interval
         self.weights: Sequence[Tensor] = params_of(weight_optimizer)
         self.arch_params: Sequence[Tensor] = params_of(arch_optimizer)
-        check_optimizers(mutator, self.weights, self.arch_params)
+        check_optimizers(mutator, self.weights, self.arch_params, arch_optimizer)
         self.epoch = 0
         self.iteration = 0
 
@@ -197,14 +197,20 @@ class BilevelSearch:
         with buffers_kept_on_error(self.supernet):
             if self.takes_arch_step and not together:
                 logs['arch_loss'] = self._step_arch(train_batch, arch_batch)
+        step = self._step_both if together else self._step_weights
+        logs['loss'] = self.step_weights(train_batch, arch_batch, step)
+        self.iteration += 1
+        return logs
+
+    def step_weights(
+        self, train_batch: Any, arch_batch: Any = None, step: Any = None
+    ) -> Tensor:
+        """Step the weights (or take ``step``) within the extensions; return the loss."""
         with buffers_kept_on_error(self.supernet), ExitStack() as stack:
             for extension in self.mutator.extensions:
                 around = extension.around_weight_step(self, train_batch, arch_batch)
                 stack.enter_context(around)
-            step_weights = self._step_both if together else self._step_weights
-            logs['loss'] = step_weights(train_batch)
-        self.iteration += 1
-        return logs
+            return (step or self._step_weights)(train_batch)
 
     def finish(self, train_batches: Any, arch_batches: Any = None) -> None:
         """Let extensions act that choose after the last epoch; call it when that is over.

@@ -21,7 +21,10 @@ __all__ = [
 
 
 def check_optimizers(
-    mutator: DifferentiableMutator, weights: Sequence[Tensor], arch_params: Sequence[Tensor]
+    mutator: DifferentiableMutator,
+    weights: Sequence[Tensor],
+    arch_params: Sequence[Tensor],
+    arch_optimizer: Optimizer,
 ) -> None:
     """Refuse optimizers that do not hold what they are to step.
 
@@ -29,10 +32,17 @@ def check_optimizers(
         mutator: Prepared from the supernet.
         weights: What the weight optimizer holds.
         arch_params: What the architecture optimizer holds.
+        arch_optimizer: That optimizer.
 
     Raises:
         ConfigError: Something is missing, or is held by the wrong one.
     """
+    needed = getattr(mutator, 'arch_optimizer_types', None)
+    if needed and not isinstance(arch_optimizer, needed):
+        raise ConfigError(
+            f'Expected `arch_optimizer` to be {" or ".join(kind.__name__ for kind in needed)}, '
+            f'which {type(mutator).__name__} needs, but got {type(arch_optimizer).__name__}'
+        )
     ours = {id(param): name for name, param in mutator.arch_params.items()}
     missing = ours.keys() - {id(param) for param in arch_params}
     if not ours or missing:

@@ -14,6 +14,7 @@ __all__ = [
     'buffers_kept_on_error',
     'frozen',
     'get_rng_state',
+    'in_mode',
     'replaced',
     'replayed',
     'set_rng_state',
@@ -93,6 +94,18 @@ def frozen(params: Sequence[Tensor]) -> Iterator[None]:
     finally:
         for param, flag in zip(params, flags, strict=True):
             param.requires_grad_(flag)
+
+
+@contextmanager
+def in_mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Let a module train or evaluate inside of the block; then each part is as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    try:
+        module.train(training)
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def get_rng_state() -> dict[str, Any]:

@@ -161,7 +161,7 @@ def test_bad_subnet_file(verb, name, found, tmp_path, capsys):
 
 @pytest.mark.parametrize('name', ['fashion_mnist', 'cifar10'])
 def test_missing_data(name, tmp_path, capsys):
-    config = CONFIGS / 'nasbench201' / f'{name}.py'
+    config = CONFIGS / 'darts' / f'nasbench201_{name}.py'
     root = str(tmp_path / 'nowhere')
     changes = {'train_dataloader__dataset__root': root}
     assert tiny_runs.search(tmp_path / 'run', config=config, **changes) == 2

@@ -11,7 +11,7 @@ from mmrazor_mutators import cli
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
 DIGITS = str(CONFIGS / 'darts' / 'digits.py')
-NB201 = str(CONFIGS / 'nasbench201' / 'digits.py')
+NB201 = str(CONFIGS / 'darts' / 'nasbench201_digits.py')
 
 TINY = {
     'train_cfg.max_epochs': 1,

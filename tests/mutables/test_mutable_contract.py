@@ -22,6 +22,8 @@ CONCRETE = {
     name: cls for name, cls in mm.MUTABLES.module_dict.items() if not inspect.isabstract(cls)
 }
 NAMES = ('none', 'linear', 'norm', 'deep')
+# What lets a mutable take candidates that change the width.
+ARGUMENTS: dict[str, dict[str, Any]] = {'PartialChannelOP': {'channel_proportion': 1}}
 
 
 def is_learning(name: str) -> bool:
@@ -34,6 +36,7 @@ learning = pytest.mark.parametrize('name', [name for name in CONCRETE if is_lear
 
 def build(name: str, **kwargs: Any) -> Any:
     cfg = {'type': name, 'space_id': 'a', 'choices': toys.candidates(3, 4), **kwargs}
+    cfg = {**ARGUMENTS.get(name, {}), **cfg}
     return mm.build_mutable(cfg).double()
 
 

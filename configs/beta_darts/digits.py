@@ -1,0 +1,5 @@
+"""beta-DARTS on the DARTS space, on digits."""
+
+_base_ = ['../_base_/darts_digits.py']
+
+model = dict(mutator=dict(extensions=[dict(type='BetaDecay', max_weight=25.0)]))

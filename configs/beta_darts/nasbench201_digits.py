@@ -1,0 +1,5 @@
+"""beta-DARTS on the NAS-Bench-201 space, on digits."""
+
+_base_ = ['../_base_/nasbench201_digits.py']
+
+model = dict(mutator=dict(extensions=[dict(type='BetaDecay', max_weight=50.0)]))

@@ -1,0 +1,5 @@
+"""DARTS-PT (Wang et al., ICLR 2021) on the NAS-Bench-201 space, on digits."""
+
+_base_ = ['../_base_/nasbench201_digits.py']
+
+model = dict(mutator=dict(extensions=[dict(type='PerturbationSelection', tune_epochs=1)]))
