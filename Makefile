@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 CONFIG := configs/darts/digits.py
 
-.PHONY: help install run test test-slow lint format clean
+.PHONY: help install run test test-slow lint format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -43,6 +43,9 @@ lint: $(INSTALLED)  ## Check style, formatting and types
 format: $(INSTALLED)  ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(INSTALLED)  ## Write the page of algorithms from docstrings and configs
+	$(BIN)/python docs/generate.py
 
 clean:  ## Remove the virtual environment and every cache; keep work_dirs
 	rm -rf $(VENV) build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
