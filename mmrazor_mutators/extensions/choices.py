@@ -110,8 +110,8 @@ def check_logits(extension: object, mutator: Any) -> None:
     """
     if not getattr(mutator, 'has_logits', True):
         raise ConfigError(
-            f'{type(extension).__name__} is a penalty on logits, but the architecture '
-            f'parameters of {type(mutator).__name__} are none'
+            f'{type(extension).__name__} needs logits, which the architecture parameters of '
+            f'{type(mutator).__name__} are not'
         )
 
 

@@ -11,7 +11,7 @@ from ..functional import linear_schedule, stages_until, top_names
 from ..mutables import MutableEdge
 from ..mutators import Extension
 from ..registry import EXTENSIONS
-from .choices import check_finite, check_scores, check_stages, choice_scores
+from .choices import check_finite, check_logits, check_scores, check_stages, choice_scores
 
 __all__ = ['ProgressiveShrinking', 'Shrinking', 'ThresholdPruning']
 
@@ -160,6 +160,11 @@ class ThresholdPruning(Shrinking):
     """
 
     paper = 'Noy et al., AISTATS 2020'
+
+    def check(self, mutator: Any) -> None:
+        """Refuse a mutator without logits, which a temperature could sharpen."""
+        super().check(mutator)
+        check_logits(self, mutator)
 
     def __init__(
         self,

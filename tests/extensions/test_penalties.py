@@ -246,12 +246,14 @@ def test_the_entropy_needs_scores() -> None:
     Unrated(extensions=[BetaDecay(), L1Regularizer()]).prepare_from_supernet(supernet)
 
 
-@pytest.mark.parametrize('name', ['BetaDecay', 'L1Regularizer', 'L2Regularizer'])
-def test_penalties_on_logits_refuse_probabilities(name: str) -> None:
-    cfg = {'type': name} if name == 'BetaDecay' else {'type': name, 'weight': 1.0}
+@pytest.mark.parametrize(
+    'name', ['BetaDecay', 'L1Regularizer', 'L2Regularizer', 'ThresholdPruning']
+)
+def test_what_needs_logits_refuses_probabilities(name: str) -> None:
+    cfg = {'type': name, **({'weight': 1.0} if name.endswith('Regularizer') else {})}
     mutator = mm.build_mutator({'type': 'GAEAMutator', 'extensions': [cfg]})
     supernet = mm.DifferentiableOP(space_id='a', choices=toys.candidates())
-    with pytest.raises(ConfigError, match=f'{name} is a penalty on logits.*GAEAMutator'):
+    with pytest.raises(ConfigError, match=f'{name} needs logits, .* of GAEAMutator are not'):
         mutator.prepare_from_supernet(supernet)
     entropy = {'type': 'EntropyRegularizer', 'weight': 1.0}
     mutator = mm.build_mutator({'type': 'GAEAMutator', 'extensions': [entropy]})
