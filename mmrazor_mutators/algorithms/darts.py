@@ -107,6 +107,7 @@ class Darts(BaseModel):
             'arch_start_epoch': arch_start_epoch,
             'arch_interval': arch_interval,
             'single_level': single_level,
+            'channels_last': channels_last,
         }
         self.grad_clip = grad_clip
         self.architecture: Any = (

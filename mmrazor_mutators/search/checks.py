@@ -15,6 +15,7 @@ __all__ = [
     'check_loss',
     'check_optimizer_state',
     'check_optimizers',
+    'check_options',
     'check_state',
     'params_of',
 ]
@@ -76,6 +77,20 @@ def check_optimizers(
             'Expected `weight_optimizer` to hold the weights of the candidates, but it holds '
             'none of them; build it after mutator.prepare_from_supernet(supernet), which '
             'makes them'
+        )
+
+
+def check_options(grad_clip: Any, arch_interval: Any) -> None:
+    """Refuse options outside of their range.
+
+    Raises:
+        ConfigError: See :class:`BilevelSearch`.
+    """
+    if grad_clip is not None and not grad_clip > 0:
+        raise ConfigError(f'Expected `grad_clip` to be above 0 or None, but got {grad_clip!r}')
+    if not isinstance(arch_interval, int) or arch_interval < 1:
+        raise ConfigError(
+            f'Expected `arch_interval` to be an int of at least 1, but got {arch_interval!r}'
         )
 
 
