@@ -97,7 +97,9 @@ class MixedOp(nn.Module):
 class DartsCell(nn.Module):
     """A cell of DARTS."""
 
-    def __init__(self, nodes: int, c: int, c_prev: int, c_pprev: int, kind: str) -> None:
+    def __init__(
+        self, nodes: int, c: int, c_prev: int, c_pprev: int, kind: str, candidates: int
+    ) -> None:
         super().__init__()
         self.reduction = 'reduction' in kind.split()
         after = 'after-reduction' in kind.split()
@@ -105,7 +107,7 @@ class DartsCell(nn.Module):
         self.pre1 = conv(c_prev, c)
         self.nodes = nodes
         self.edges = nn.ModuleList(
-            MixedOp(darts_candidates(c, 2 if self.reduction and j < 2 else 1))
+            MixedOp(darts_candidates(c, 2 if self.reduction and j < 2 else 1)[:candidates])
             for i in range(nodes)
             for j in range(i + 2)
         )
@@ -125,13 +127,15 @@ class DartsCell(nn.Module):
 class NaiveDarts(nn.Module):
     """The supernet of DARTS, with its architecture parameters."""
 
-    def __init__(self, channels: int = 16, layers: int = 8, nodes: int = 4) -> None:
+    def __init__(
+        self, channels: int = 16, layers: int = 8, nodes: int = 4, candidates: int = 8
+    ) -> None:
         super().__init__()
         c = 3 * channels
         self.stem = nn.Sequential(nn.Conv2d(3, c, 3, padding=1, bias=False), nn.BatchNorm2d(c))
         edges = sum(i + 2 for i in range(nodes))
         self.alphas = nn.ParameterList(
-            nn.Parameter(1e-3 * torch.randn(edges, 8)) for _ in range(2)
+            nn.Parameter(1e-3 * torch.randn(edges, candidates)) for _ in range(2)
         )
         self.cells = nn.ModuleList()
         c_pprev, c_prev, c, after = c, c, channels, ''
@@ -139,7 +143,7 @@ class NaiveDarts(nn.Module):
             reduction = i in (layers // 3, 2 * layers // 3)
             c = 2 * c if reduction else c
             kind = f'{"reduction" if reduction else ""} {after}'
-            self.cells.append(DartsCell(nodes, c, c_prev, c_pprev, kind))
+            self.cells.append(DartsCell(nodes, c, c_prev, c_pprev, kind, candidates))
             after = 'after-reduction' if reduction else ''
             c_pprev, c_prev = c_prev, nodes * c
         self.fc = nn.Linear(c_prev, 10)

@@ -1,0 +1,278 @@
+"""How long a search step takes, against the same search as everybody writes it.
+
+    python benchmarks/search_step.py                     # the table, on one thread
+    python benchmarks/search_step.py --cases darts-8     # one row of it
+    python benchmarks/search_step.py --growth            # how the cost grows
+
+Each pair of timings is one step of the reference (naive.py: a plain loop in NCHW, all
+gradients in both steps, nothing shared) and one of the library, in turn, with the same
+weights and batches. The table has the medians of the CPU time of the process, the median
+ratio of the pairs with its range, the largest memory that a step holds beyond what it
+begins with, and how long the bare convolutions take: no step can be faster than these.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+# The profiler that counts memory tells about itself otherwise.
+os.environ.update(KINETO_LOG_LEVEL='99', TORCH_CPP_LOG_LEVEL='ERROR')
+
+import naive
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import mmrazor_mutators as mm
+
+Step = Callable[[], None]
+
+CASES = {
+    'darts-8': ('darts', 8),
+    'darts-16': ('darts', 16),
+    'darts-64': ('darts', 64),
+    'nasbench201-16': ('nasbench201', 16),
+    'nasbench201-64': ('nasbench201', 64),
+}
+METHODS = ('first_order', 'finite_difference', 'exact', 'gdas')
+
+
+def build(space: str, sizes: dict[str, int]) -> tuple[nn.Module, Any]:
+    """Return a supernet of the library, and the reference."""
+    common = {'in_channels': 3, 'num_classes': 10, 'base_channels': 16}
+    if space == 'darts':
+        layers = sizes.get('layers', 8)
+        names = [
+            *mm.DartsSupernet(3, 10, 4, 1, 1).default_placeholder_mapping['node']['choices']
+        ]
+        candidates = names[: sizes.get('candidates', 8)]
+        cfg = {'type': 'DartsSupernet', 'num_layers': layers, 'candidates': candidates}
+        reference: Any = naive.NaiveDarts(16, layers, candidates=len(candidates))
+    else:
+        cells = sizes.get('layers', 5)
+        cfg = {'type': 'NasBench201Supernet', 'num_cells': cells}
+        reference = naive.NaiveNasBench201(16, cells)
+    return mm.build_architecture({**common, **cfg}), reference
+
+
+def copy_values(supernet: nn.Module, mutator: Any, reference: Any) -> None:
+    """Give a supernet and its mutator the values of the reference."""
+    alphas = {id(alpha) for alpha in reference.alphas}
+    theirs = [p for p in reference.parameters() if id(p) not in alphas]
+    rows = [row for alpha in reference.alphas for row in alpha]
+    with torch.no_grad():
+        for mine, value in zip(supernet.parameters(), theirs, strict=True):
+            mine.copy_(value)
+        logits = mutator.arch_params
+        # Normal cells first, as in the reference.
+        names = sorted(logits, key=lambda name: name.startswith('reduce'))
+        for name, row in zip(names, rows, strict=True):
+            logits[name].copy_(row)
+
+
+def library_search(supernet: nn.Module, mutator: Any, method: str, **options: Any) -> Any:
+    """Return a search of the library, with the optimizers of the reference."""
+    return mm.BilevelSearch(
+        supernet,
+        mutator,
+        F.cross_entropy,
+        torch.optim.SGD(supernet.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4),
+        torch.optim.Adam(
+            mutator.arch_params.values(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3
+        ),
+        'first_order' if method == 'gdas' else method,
+        grad_clip=5.0,
+        **options,
+    )
+
+
+def steps_of(
+    space: str, batch: int, method: str, args: argparse.Namespace, **sizes: int
+) -> tuple[Step, Step, nn.Module, torch.Tensor]:
+    """Return a step of the reference, one of the library, its supernet and its images."""
+    torch.manual_seed(0)
+    device = torch.device(args.device)
+    supernet, reference = build(space, sizes)
+    kind = 'GDASMutator' if method == 'gdas' else 'DartsMutator'
+    mutator = mm.build_mutator({'type': kind})
+    mutator.prepare_from_supernet(supernet)
+    copy_values(supernet, mutator, reference)
+    supernet.to(device, memory_format=torch.channels_last)
+    mutator.to(device)
+    reference.to(device)
+    images = torch.randn(batch, 3, args.size, args.size, device=device)
+    targets = torch.randint(10, (batch,), device=device)
+    ours = (images.contiguous(memory_format=torch.channels_last), targets)
+    options = {'compile': True} if args.compile else {}
+    search = library_search(supernet, mutator, method, **options)
+    second = method in ('finite_difference', 'exact')
+    theirs = naive.NaiveSearch(reference, second_order=second)
+    return (
+        lambda: theirs.step((images, targets), (images, targets)),
+        lambda: search.step(ours, ours),
+        supernet,
+        ours[0],
+    )
+
+
+def seconds(step: Step, device: str) -> tuple[float, float]:
+    """Return CPU time of the process and wall time of a step."""
+    cuda = device.startswith('cuda')
+    if cuda:
+        torch.cuda.synchronize()
+    wall, cpu = time.perf_counter(), time.process_time()
+    step()
+    if cuda:
+        torch.cuda.synchronize()
+    return time.process_time() - cpu, time.perf_counter() - wall
+
+
+def peak_megabytes(step: Step, device: str) -> float:
+    """Return the most memory that a step holds beyond what is there when it begins."""
+    if device.startswith('cuda'):
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as profile:
+        step()
+    held = peak = 0
+    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        if event.name() == '[memory]':
+            held += event.nbytes()
+            peak = max(peak, held)
+    return peak / 2**20
+
+
+def bare_convolutions(
+    supernet: nn.Module, images: torch.Tensor, repeat: int, device: str
+) -> float:
+    """Return the seconds of nothing but the convolutions of a first-order step.
+
+    Each runs forward twice, for its input's gradient twice and for its weight's once.
+    """
+    calls: list[tuple[nn.Conv2d, torch.Tensor]] = []
+
+    def note(module: Any, inputs: Any, _: Any) -> None:
+        calls.append((module, torch.empty_like(inputs[0])))
+
+    convs = [m for m in supernet.modules() if isinstance(m, nn.Conv2d)]
+    hooks = [m.register_forward_hook(note) for m in convs]
+    with torch.no_grad():
+        supernet(images)
+    for hook in hooks:
+        hook.remove()
+    timings = []
+    for _ in range(repeat):
+        total = 0.0
+        for conv, like in calls:
+            x = torch.randn_like(like).requires_grad_()
+            out = conv(x)
+            grad = torch.randn_like(out)
+
+            def arch(conv: Any = conv, x: Any = x, grad: Any = grad) -> None:
+                torch.autograd.grad(conv(x), x, grad)
+
+            def both(conv: Any = conv, x: Any = x, grad: Any = grad) -> None:
+                torch.autograd.grad(conv(x), (x, conv.weight), grad)
+
+            total += seconds(arch, device)[0] + seconds(both, device)[0]
+        timings.append(total)
+    return median(timings)
+
+
+def measure(
+    space: str, batch: int, method: str, args: argparse.Namespace, **sizes: int
+) -> dict[str, Any]:
+    """Time pairs of steps, one of each in turn."""
+    theirs, ours, supernet, images = steps_of(space, batch, method, args, **sizes)
+    for step in (theirs, ours):
+        for _ in range(args.warmup):
+            step()
+    pairs = [
+        (seconds(theirs, args.device), seconds(ours, args.device)) for _ in range(args.pairs)
+    ]
+    which = 1 if args.device.startswith('cuda') else 0
+    ratios = [a[which] / b[which] for a, b in pairs]
+    return {
+        'reference': median(a[which] for a, _ in pairs),
+        'library': median(b[which] for _, b in pairs),
+        'wall': median(b[1] for _, b in pairs),
+        'ratio': median(ratios),
+        'range': (min(ratios), max(ratios)),
+        'memory': [peak_megabytes(step, args.device) for step in (theirs, ours)],
+        'supernet': supernet,
+        'images': images,
+    }
+
+
+def row(name: str, method: str, found: dict[str, Any], limit: float | None) -> str:
+    """Return a row of the table."""
+    theirs, ours = found['memory']
+    low, high = found['range']
+    to_limit = '' if limit is None else f'{found["library"] / limit:.2f}x'
+    return (
+        f'| {name} | {method} | {found["reference"]:.3f} | {found["library"]:.3f} '
+        f'({found["wall"]:.3f}) | **{found["ratio"]:.2f}x** ({low:.2f} to {high:.2f}) '
+        f'| {theirs:.0f} | {ours:.0f} | {ours / theirs:.2f} | {to_limit} |'
+    )
+
+
+HEADER = (
+    '| case | method | reference, s | library, s (wall) | ratio | reference, MB | library, MB '
+    '| memory | of the bare convolutions |\n|---|---|---|---|---|---|---|---|---|'
+)
+
+
+def growth(args: argparse.Namespace) -> None:
+    """Print how the time of a step grows with depth and with the number of candidates."""
+    print('| layers | candidates | library, s | per layer, s |\n|---|---|---|---|')
+    for layers, candidates in [(4, 8), (8, 8), (14, 8), (20, 8), (8, 2), (8, 4), (8, 6)]:
+        found = measure('darts', 8, 'first_order', args, layers=layers, candidates=candidates)
+        each = found['library'] / layers
+        print(f'| {layers} | {candidates} | {found["library"]:.3f} | {each:.4f} |', flush=True)
+
+
+def main() -> int:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--cases', nargs='+', choices=CASES, default=list(CASES))
+    parser.add_argument('--methods', nargs='+', choices=METHODS, default=list(METHODS))
+    parser.add_argument('--pairs', type=int, default=5)
+    parser.add_argument('--warmup', type=int, default=1)
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--size', type=int, default=32, help='height and width of an image')
+    parser.add_argument('--device', default='cpu')
+    parser.add_argument('--compile', action='store_true')
+    parser.add_argument('--growth', action='store_true')
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    where = torch.cuda.get_device_name() if args.device.startswith('cuda') else 'CPU'
+    print(f'torch {torch.__version__}, {where}, {args.threads} thread(s)\n', flush=True)
+    if args.growth:
+        growth(args)
+        return 0
+    print(HEADER, flush=True)
+    for name in args.cases:
+        limit = None
+        for method in args.methods:
+            found = measure(*CASES[name], method, args)
+            if method == 'first_order':
+                limit = bare_convolutions(found['supernet'], found['images'], 3, args.device)
+            print(
+                row(name, method, found, limit if method == 'first_order' else None), flush=True
+            )
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
