@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..mutables import Placeholder
 from ..ops.blocks import DEFAULT_ACT, DEFAULT_NORM, FactorizedReduce, StandardConv
+from ..sharing import shared_work
 from ..typing import ConfigDict
 
 __all__ = ['DartsCell', 'DartsNode']
@@ -109,6 +110,7 @@ class DartsCell(nn.Module):
     def forward(self, s0: Tensor, s1: Tensor) -> Tensor:
         """Return the nodes of this cell, given the two cells before it."""
         states = [self.preproc0(s0), self.preproc1(s1)]
-        for node in self.nodes:
-            states.append(node(states))
+        with shared_work():
+            for node in self.nodes:
+                states.append(node(states))
         return torch.cat(states[2:], dim=1)

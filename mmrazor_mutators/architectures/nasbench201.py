@@ -12,6 +12,7 @@ from ..mutables import Placeholder, SelectedSum
 from ..ops.base import check_count
 from ..ops.blocks import DEFAULT_NORM, StandardConv, build_norm
 from ..registry import ARCHITECTURES
+from ..sharing import shared_work
 from ..typing import ConfigDict
 from .heads import ClassifierHead
 from .inputs import check_images, select_candidates
@@ -55,8 +56,9 @@ class NasBench201Cell(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the last node."""
         nodes = [x]
-        for node in self.nodes.values():
-            nodes.append(node(nodes))
+        with shared_work():
+            for node in self.nodes.values():
+                nodes.append(node(nodes))
         return nodes[-1]
 
 

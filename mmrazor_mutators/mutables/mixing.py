@@ -9,6 +9,7 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
+from ..sharing import run_candidate
 from ..typing import Mixture
 
 __all__ = ['mix']
@@ -41,13 +42,13 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
     zeros = {i for i in everything if getattr(modules[i], 'is_zero', False)}
     # Where all that runs is zero, one of them still has to give the shape.
     live = [i for i in paths if i not in zeros] or list(paths)[:1]
-    terms = [weights[i] * modules[i](inputs[i]) for i in live]
+    terms = (run_candidate(modules[i], inputs[i], weights[i]) for i in live)
+    total = reduce(_accumulate, terms)
     for i in mixture.silent:
         if i not in zeros:
             with torch.no_grad():
-                output = modules[i](inputs[i])
-            terms.append(weights[i] * output)
-    total = reduce(add, terms)
+                output = run_candidate(modules[i], inputs[i])
+            total = _accumulate(total, weights[i] * output)
     if not mixture.weights.requires_grad:
         return total
     bare = [weights[i] for i in everything if i not in paths and i not in mixture.silent]
@@ -55,3 +56,9 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
         return total
     lent = reduce(add, bare)
     return total + (lent - lent.detach())
+
+
+def _accumulate(total: Tensor, term: Tensor) -> Tensor:
+    """Return ``total + term``; ``total`` is a new tensor that nobody else needs."""
+    alike = total.shape == term.shape and total.dtype == term.dtype
+    return total.add_(term) if alike else total + term

@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ..host import DropPath, build_activation_layer, build_norm_layer
 from ..typing import ConfigDict
 from .base import check_count
+from .depthwise import DepthwiseConv2d
 
 __all__ = [
     'DEFAULT_ACT',
@@ -112,7 +113,7 @@ def separable_conv(
     padding = kernel_size // 2 * dilation
     return nn.Sequential(
         nn.ReLU(),
-        nn.Conv2d(
+        DepthwiseConv2d(
             in_channels,
             in_channels,
             kernel_size,

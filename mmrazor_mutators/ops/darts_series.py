@@ -1,8 +1,7 @@
 """The candidate operations of DARTS (Liu et al., ICLR 2019, section 3.1.1).
 
-All of them follow the authors' code, which knows one number of channels per
-cell; what they do where ``in_channels`` and ``out_channels`` differ is said
-with each.
+All follow the authors' code, which knows one number of channels per cell; each
+says what it does where ``in_channels`` and ``out_channels`` differ.
 """
 
 from __future__ import annotations
@@ -12,8 +11,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..registry import OPS
+from ..sharing import Prologue
 from ..typing import ConfigDict
 from .base import BaseOP, check_choice, check_kernel_size
+from .batch_norm import (
+    follow_batch,
+    normalize_by_batch,
+    normalizes_by_batch,
+    scaled_norm,
+)
 from .blocks import (
     DEFAULT_NORM,
     StandardConv,
@@ -24,6 +30,7 @@ from .blocks import (
     separable_conv,
     strided_zeros,
 )
+from .rectified import RectifiedOP, run_after_first
 
 __all__ = ['DartsDilConv', 'DartsPoolBN', 'DartsSepConv', 'DartsSkipConnect', 'DartsZero']
 
@@ -84,9 +91,26 @@ class DartsPoolBN(BaseOP):
             x = self.preprocess(x)
         return self.drop_path(self.bn(self.pool(x)))
 
+    def prologue(self) -> Prologue | None:
+        """Share the pooled map; while training, its norm without parameters too."""
+        if self.preprocess is not None:
+            return None
+        key, bn = (type(self.pool), self.kernel_size, self.stride), self.bn
+        if normalizes_by_batch(bn):
+            return Prologue((*key, bn.eps), lambda x: normalize_by_batch(self.pool(x), bn))
+        return Prologue(key, lambda x: (self.pool(x), None))
+
+    def epilogue(self, shared: tuple[Tensor, Any]) -> Tensor:
+        """Go on from the map, which is normalised already if its moments are known."""
+        pooled, moments = shared
+        if moments is None:
+            return self.drop_path(self.bn(pooled))
+        follow_batch(self.bn, moments)
+        return self.drop_path(pooled)
+
 
 @OPS.register_module()
-class DartsDilConv(BaseOP):
+class DartsDilConv(RectifiedOP):
     """Dilated separable convolution: ReLU, depthwise with dilation 2, pointwise, norm.
 
     Args:
@@ -129,9 +153,18 @@ class DartsDilConv(BaseOP):
         """Return the convolved map."""
         return self.drop_path(self.conv1(x))
 
+    @property
+    def first(self) -> nn.Module:
+        """The ReLU."""
+        return self.conv1[0]
+
+    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Go on after the ReLU."""
+        return self.drop_path(run_after_first(self.conv1, x, weight))
+
 
 @OPS.register_module()
-class DartsSepConv(BaseOP):
+class DartsSepConv(RectifiedOP):
     """Separable convolution, applied twice as in the paper.
 
     Each is ReLU, depthwise, pointwise, norm; the first has the stride, the
@@ -173,9 +206,19 @@ class DartsSepConv(BaseOP):
         """Return the twice convolved map."""
         return self.drop_path(self.conv2(self.conv1(x)))
 
+    @property
+    def first(self) -> nn.Module:
+        """The ReLU of the first of both."""
+        return self.conv1[0]
+
+    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Go on after the first ReLU."""
+        x = self.conv2[0](run_after_first(self.conv1, x))
+        return self.drop_path(run_after_first(self.conv2, x, weight))
+
 
 @OPS.register_module()
-class DartsSkipConnect(BaseOP):
+class DartsSkipConnect(RectifiedOP):
     """The identity, or a factorized reduction at stride 2.
 
     At stride 1 the paper has no change of channels; here it is a 1x1
@@ -223,7 +266,18 @@ class DartsSkipConnect(BaseOP):
             return x
         if self.convert is not None:
             return self.drop_path(self.convert(x))
-        return self.drop_path(self.bn(factorized_reduce(self.relu(x), self.conv1, self.conv2)))
+        return self.after_first(self.relu(x))
+
+    @property
+    def first(self) -> nn.Module | None:
+        """The ReLU, where there is one."""
+        return self.relu if self.stride == 2 else None
+
+    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Go on after the ReLU."""
+        reduced = factorized_reduce(x, self.conv1, self.conv2)
+        scaled = self.bn(reduced) if weight is None else scaled_norm(self.bn, reduced, weight)
+        return self.drop_path(scaled)
 
 
 @OPS.register_module()

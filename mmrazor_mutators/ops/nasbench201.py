@@ -12,9 +12,16 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..registry import OPS
+from ..sharing import Prologue
 from ..typing import ConfigDict
 from .base import BaseOP, check_choice, check_kernel_size
-from .blocks import DEFAULT_NORM, FactorizedReduce, StandardConv, strided_zeros
+from .blocks import (
+    DEFAULT_NORM,
+    FactorizedReduce,
+    StandardConv,
+    strided_zeros,
+)
+from .rectified import RectifiedOP, run_after_first
 
 __all__ = [
     'NasBench201AvgPool',
@@ -82,7 +89,7 @@ class NasBench201SkipConnect(BaseOP):
 
 
 @OPS.register_module()
-class NasBench201Conv(BaseOP):
+class NasBench201Conv(RectifiedOP):
     """``nor_conv_1x1`` and ``nor_conv_3x3``: ReLU, convolution, norm.
 
     Args:
@@ -111,6 +118,15 @@ class NasBench201Conv(BaseOP):
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved map."""
         return self.conv(x)
+
+    @property
+    def first(self) -> nn.Module:
+        """The ReLU."""
+        return self.conv.net[0]
+
+    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Go on after the ReLU."""
+        return run_after_first(self.conv.net, x, weight)
 
 
 @OPS.register_module()
@@ -141,3 +157,12 @@ class NasBench201AvgPool(BaseOP):
     def forward(self, x: Tensor) -> Tensor:
         """Return the pooled map."""
         return self.pool(x if self.preprocess is None else self.preprocess(x))
+
+    def prologue(self) -> Prologue | None:
+        """Share all of it."""
+        key = (type(self.pool), self.pool.kernel_size, self.stride)
+        return Prologue(key, self.pool) if self.preprocess is None else None
+
+    def epilogue(self, pooled: Tensor) -> Tensor:
+        """Return the pooled map."""
+        return pooled

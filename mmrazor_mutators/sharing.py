@@ -1,0 +1,114 @@
+"""Work that several candidates do on one tensor, done once.
+
+Candidates that read the same source often begin alike: with a ReLU, with a
+pooling.  One that tells how it begins (:meth:`prologue`) and how it goes on
+(:meth:`epilogue`) shares that beginning with all others of the same key inside
+of ``with shared_work():``, which the cells of the supernets are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+__all__ = ['Prologue', 'run_candidate', 'shared_work']
+
+
+class Prologue(NamedTuple):
+    """How a candidate begins.
+
+    Attributes:
+        key: Equal for two candidates if they begin with the same function.
+        run: That function of the source.
+    """
+
+    key: Hashable
+    run: Callable[[Tensor], Any]
+
+
+_Results = dict[tuple[int, bool, Hashable], tuple[Tensor, Any]]
+
+
+class _Blocks(threading.local):
+    """The results of the blocks that are running in this thread, by source and key."""
+
+    def __init__(self) -> None:
+        self.results: list[_Results] = []
+
+
+_blocks = _Blocks()
+
+
+@contextmanager
+def shared_work() -> Iterator[None]:
+    """Let candidates share their prologues inside of the block.
+
+    Blocks may be nested; nothing outlives its own.
+
+    >>> from mmrazor_mutators.ops import DartsDilConv
+    >>> x, kwargs = torch.rand(2, 4, 8, 8), dict(in_channels=4, out_channels=4)
+    >>> ops = [DartsDilConv(kernel_size=3, **kwargs) for _ in range(2)]
+    >>> with shared_work():  # One ReLU for both of them.
+    ...     outputs = [run_candidate(op, x) for op in ops]
+    >>> all(torch.equal(y, op(x)) for y, op in zip(outputs, ops))
+    True
+    """
+    _blocks.results.append({})
+    try:
+        yield
+    finally:
+        _blocks.results.pop()
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    """Whether somebody listens to the calls of ``module``, which are left out here."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def run_candidate(module: Any, x: Any, weight: Tensor | None = None) -> Tensor:
+    """Return ``weight * module(x)``, with whatever was done for ``x`` already.
+
+    A candidate joins in by two methods: ``prologue()`` returns a
+    :class:`Prologue`, or ``None`` to be left alone in its current state, and
+    ``epilogue(shared)`` makes the output of what that returned.  One that can
+    multiply its output at no cost, as a norm can, has a third,
+    ``scaled_epilogue(shared, weight)``, which returns a new tensor.  Hooks on a
+    candidate keep it out.
+
+    Args:
+        module: The candidate.
+        x: Its input.
+        weight: A scalar tensor; ``None`` for the bare output.
+    """
+    prologue = None
+    if hasattr(module, 'prologue') and not _is_hooked(module):
+        prologue = module.prologue()
+    if prologue is None:
+        return module(x) if weight is None else weight * module(x)
+    shared = _shared(prologue, x)
+    if weight is None:
+        return module.epilogue(shared)
+    if hasattr(module, 'scaled_epilogue'):
+        return module.scaled_epilogue(shared, weight)
+    return weight * module.epilogue(shared)
+
+
+def _shared(prologue: Prologue, x: Any) -> Any:
+    """Return what a prologue makes of ``x``, from an earlier run where there was one."""
+    if not _blocks.results or torch.compiler.is_compiling():
+        return prologue.run(x)
+    # The source is kept along, so that its id stays its own.
+    results, key = _blocks.results[-1], (id(x), torch.is_grad_enabled(), prologue.key)
+    if key not in results:
+        results[key] = x, prologue.run(x)
+    return results[key][1]

@@ -1,0 +1,103 @@
+"""Norms that scale or serve several, and dilated convolutions without dilation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.testing import assert_close
+
+from mmrazor_mutators.ops.batch_norm import (
+    follow_batch,
+    normalize_by_batch,
+    normalizes_by_batch,
+    scaled_norm,
+)
+from mmrazor_mutators.ops.depthwise import DepthwiseConv2d
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return 3 * torch.randn(5, 4, 6, 3, dtype=torch.float64) + 1
+
+
+def norm_after(batches: int = 2, **kwargs: Any) -> nn.BatchNorm2d:
+    """Return a norm that has seen some batches."""
+    torch.manual_seed(1)
+    norm = nn.BatchNorm2d(4, **{'affine': False, **kwargs}).double()
+    for _ in range(batches):
+        norm(torch.randn(3, 4, 5, 5, dtype=torch.float64))
+    return norm
+
+
+NORMS = [{}, {'affine': True}, {'momentum': None}, {'track_running_stats': False}, {'eps': 0.1}]
+
+
+@pytest.mark.parametrize('kwargs', NORMS)
+@pytest.mark.parametrize('training', [True, False])
+def test_a_scaled_norm(kwargs: dict[str, Any], training: bool, x: Tensor) -> None:
+    norms = [norm_after(**kwargs).train(training) for _ in range(2)]
+    weight = torch.tensor(-0.7, dtype=torch.float64, requires_grad=True)
+    x.requires_grad_()
+    outputs = scaled_norm(norms[0], x, weight), weight * norms[1](x)
+    assert_close(*outputs)
+    slope = torch.randn_like(x)
+    first, other = (torch.autograd.grad((y * slope).sum(), (x, weight)) for y in outputs)
+    assert_close(first, other)
+    assert_close(dict(norms[0].state_dict()), dict(norms[1].state_dict()))
+
+
+def test_a_scaled_norm_has_second_derivatives(x: Tensor) -> None:
+    norm, x = norm_after(), x[:2, :, :2, :2].clone().requires_grad_()
+    weight = torch.tensor(0.4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda a, w: scaled_norm(norm, a, w), (x, weight))
+
+
+def test_one_batch_for_two_norms(x: Tensor) -> None:
+    norms = norm_after(1), norm_after(3, momentum=0.4)
+    twins = norm_after(1), norm_after(3, momentum=0.4)
+    assert all(map(normalizes_by_batch, norms))
+    normalized, moments = normalize_by_batch(x, norms[0])
+    for norm, twin in zip(norms, twins, strict=True):
+        follow_batch(norm, moments)
+        assert_close(normalized, twin(x))
+        assert_close(dict(norm.state_dict()), dict(twin.state_dict()))
+
+
+@pytest.mark.parametrize('kwargs', [k for k in NORMS if k and 'eps' not in k])
+def test_norms_of_their_own_are_not_shared(kwargs: dict[str, Any]) -> None:
+    assert not normalizes_by_batch(norm_after(**kwargs))
+    assert not normalizes_by_batch(norm_after().eval())
+    assert not normalizes_by_batch(nn.GroupNorm(2, 4, affine=False))
+
+
+@pytest.mark.parametrize('size', [(6, 8), (7, 6), (5, 9), (2, 2)])
+@pytest.mark.parametrize('stride', [1, 2])
+@pytest.mark.parametrize('kernel', [3, 5])
+@pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
+def test_dilated_convolutions(
+    size: tuple[int, int], stride: int, kernel: int, layout: torch.memory_format
+) -> None:
+    conv = DepthwiseConv2d(
+        6, 6, kernel, stride, kernel - 1, dilation=2, groups=6, bias=False
+    ).double()
+    x = torch.randn(2, 6, *size, dtype=torch.float64).contiguous(memory_format=layout)
+    x.requires_grad_()
+    plain = F.conv2d(x, conv.weight, None, stride, kernel - 1, 2, groups=6)
+    out = conv(x)
+    assert_close(out, plain)
+    slope = torch.randn_like(plain)
+    leaves = (x, conv.weight)
+    mine, naive = (torch.autograd.grad((y * slope).sum(), leaves) for y in (out, plain))
+    assert_close(mine, naive)
+
+
+@pytest.mark.parametrize('options', [{'padding': 1}, {'padding': 2, 'dilation': 1}])
+def test_other_convolutions_are_left_alone(options: dict[str, int]) -> None:
+    options = {'dilation': 2, **options}
+    conv = DepthwiseConv2d(3, 3, 3, groups=3, **options).double()
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    assert_close(conv(x), F.conv2d(x, conv.weight, conv.bias, groups=3, **options))
