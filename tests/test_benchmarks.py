@@ -52,3 +52,40 @@ def test_the_table_of_results() -> None:
     middle, spread = (low + high) / 2, (high - low) / 2**0.5
     assert row.startswith(f'| DARTS | 2 | {middle:.2f} ± {spread:.2f} |')
     assert row.endswith('| 3.0 | 3.0 | 1.0 |')
+
+
+@pytest.mark.parametrize('space', ['darts', 'nasbench201'])
+def test_the_reference_of_the_speed_table_computes_the_same(space: str) -> None:
+    import torch
+    import torch.nn.functional as F
+    from search_step import build, copy_values, library_search
+
+    import mmrazor_mutators as mm
+
+    torch.manual_seed(0)
+    supernet, reference = build(space, {'layers': 3 if space == 'darts' else 1})
+    mutator = mm.DartsMutator()
+    mutator.prepare_from_supernet(supernet)
+    for part in (supernet, mutator, reference):
+        part.double()
+    with torch.no_grad():
+        for alpha in reference.alphas:
+            alpha.normal_()
+    copy_values(supernet, mutator, reference)
+    images, targets = torch.randn(4, 3, 8, 8, dtype=torch.float64), torch.tensor([0, 3, 9, 2])
+    outputs = supernet(images), reference(images)
+    torch.testing.assert_close(*outputs)
+    search = library_search(supernet, mutator, 'first_order')
+    of_library = search.gradient(
+        F.cross_entropy(outputs[0], targets), [*search.arch_params, *search.weights]
+    )
+    F.cross_entropy(outputs[1], targets).backward()
+    rows = [row for alpha in reference.alphas for row in alpha.grad]
+    names = sorted(mutator.arch_params, key=lambda name: name.startswith('reduce'))
+    ours = dict(zip(mutator.arch_params, of_library, strict=False))
+    for name, expected in zip(names, rows, strict=True):
+        torch.testing.assert_close(ours[name], expected)
+    alphas = {id(alpha) for alpha in reference.alphas}
+    theirs = [p.grad for p in reference.parameters() if id(p) not in alphas]
+    for mine, expected in zip(of_library[len(rows) :], theirs, strict=True):
+        torch.testing.assert_close(mine, expected)

@@ -13,7 +13,7 @@ from ..errors import ConfigError
 from ..host import DropPath, build_activation_layer, build_norm_layer
 from ..typing import ConfigDict
 from .base import check_count
-from .depthwise import DepthwiseConv2d
+from .fast_convs import DepthwiseConv2d, PointwiseConv2d
 
 __all__ = [
     'DEFAULT_ACT',
@@ -123,7 +123,7 @@ def separable_conv(
             groups=in_channels,
             bias=False,
         ),
-        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        PointwiseConv2d(in_channels, out_channels, 1, bias=False),
         build_norm(norm_cfg, out_channels),
     )
 
@@ -204,9 +204,10 @@ class StandardConv(nn.Module):
         super().__init__()
         if padding is None:
             padding = kernel_size // 2
+        conv = PointwiseConv2d if kernel_size == 1 else nn.Conv2d
         self.net = nn.Sequential(
             build_activation(act_cfg),
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, bias=False),
+            conv(in_channels, out_channels, kernel_size, stride, padding, bias=False),
             build_norm(norm_cfg, out_channels),
         )
 

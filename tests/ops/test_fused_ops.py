@@ -16,7 +16,7 @@ from mmrazor_mutators.ops.batch_norm import (
     normalizes_by_batch,
     scaled_norm,
 )
-from mmrazor_mutators.ops.depthwise import DepthwiseConv2d
+from mmrazor_mutators.ops.fast_convs import DepthwiseConv2d, PointwiseConv2d
 
 
 @pytest.fixture
@@ -77,13 +77,19 @@ def test_norms_of_their_own_are_not_shared(kwargs: dict[str, Any]) -> None:
 @pytest.mark.parametrize('size', [(6, 8), (7, 6), (5, 9), (2, 2)])
 @pytest.mark.parametrize('stride', [1, 2])
 @pytest.mark.parametrize('kernel', [3, 5])
+@pytest.mark.parametrize('training', [True, False])
 @pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
 def test_dilated_convolutions(
-    size: tuple[int, int], stride: int, kernel: int, layout: torch.memory_format
+    size: tuple[int, int],
+    stride: int,
+    kernel: int,
+    layout: torch.memory_format,
+    training: bool,
 ) -> None:
     conv = DepthwiseConv2d(
         6, 6, kernel, stride, kernel - 1, dilation=2, groups=6, bias=False
     ).double()
+    conv.train(training)
     x = torch.randn(2, 6, *size, dtype=torch.float64).contiguous(memory_format=layout)
     x.requires_grad_()
     plain = F.conv2d(x, conv.weight, None, stride, kernel - 1, 2, groups=6)
@@ -101,3 +107,22 @@ def test_other_convolutions_are_left_alone(options: dict[str, int]) -> None:
     conv = DepthwiseConv2d(3, 3, 3, groups=3, **options).double()
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     assert_close(conv(x), F.conv2d(x, conv.weight, conv.bias, groups=3, **options))
+
+
+@pytest.mark.parametrize('options', [{}, {'bias': False}, {'stride': 2}, {'padding': 1}])
+@pytest.mark.parametrize('layout', [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize('training', [True, False])
+def test_pointwise_convolutions(
+    options: dict[str, Any], layout: torch.memory_format, training: bool
+) -> None:
+    conv = PointwiseConv2d(4, 6, 1, **options).double().train(training)
+    x = torch.randn(3, 4, 5, 7, dtype=torch.float64).contiguous(memory_format=layout)
+    x.requires_grad_()
+    strides = {key: value for key, value in options.items() if key != 'bias'}
+    out, plain = conv(x), F.conv2d(x, conv.weight, conv.bias, **strides)
+    assert_close(out, plain)
+    assert out.is_contiguous(memory_format=layout)
+    slope = torch.randn_like(plain)
+    leaves = [x, *conv.parameters()]
+    mine, naive = (torch.autograd.grad((y * slope).sum(), leaves) for y in (out, plain))
+    assert_close(mine, naive)
