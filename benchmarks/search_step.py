@@ -76,7 +76,7 @@ def copy_values(supernet: nn.Module, mutator: Any, reference: Any) -> None:
             logits[name].copy_(row)
 
 
-def library_search(supernet: nn.Module, mutator: Any, method: str, **options: Any) -> Any:
+def library_search(supernet: nn.Module, mutator: Any, method: str) -> Any:
     """Return a search of the library, with the optimizers of the reference."""
     return mm.BilevelSearch(
         supernet,
@@ -88,7 +88,6 @@ def library_search(supernet: nn.Module, mutator: Any, method: str, **options: An
         ),
         'first_order' if method == 'gdas' else method,
         grad_clip=5.0,
-        **options,
     )
 
 
@@ -109,8 +108,7 @@ def steps_of(
     images = torch.randn(batch, 3, args.size, args.size, device=device)
     targets = torch.randint(10, (batch,), device=device)
     ours = (images.contiguous(memory_format=torch.channels_last), targets)
-    options = {'compile': True} if args.compile else {}
-    search = library_search(supernet, mutator, method, **options)
+    search = library_search(supernet, mutator, method)
     second = method in ('finite_difference', 'exact')
     theirs = naive.NaiveSearch(reference, second_order=second)
     return (
@@ -252,7 +250,6 @@ def main() -> int:
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--size', type=int, default=32, help='height and width of an image')
     parser.add_argument('--device', default='cpu')
-    parser.add_argument('--compile', action='store_true')
     parser.add_argument('--growth', action='store_true')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -80,6 +80,18 @@ def test_retraining_of_a_random_network(name):
     assert built.param_groups[0]['lr'] == cfg.optim_wrapper.optimizer.lr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize('name', [name for name in FILES if name.endswith('digits.py')])
+def test_an_epoch_of_search_and_retraining(name, tmp_path, monkeypatch):
+    if load_config(CONFIGS / name).train_cfg.arch_dataloader is None:
+        kept = {k: v for k, v in tiny_runs.TINY.items() if 'arch_dataloader' not in k}
+        monkeypatch.setattr(tiny_runs, 'TINY', kept)
+    assert tiny_runs.search(tmp_path, config=CONFIGS / name) == 0
+    subnet = tmp_path / 'subnet.yaml'
+    assert tiny_runs.retrain(tmp_path / 'retrain', subnet, config=CONFIGS / name) == 0
+    assert (tmp_path / 'retrain' / 'results.json').is_file()
+
+
 def test_paper_settings_of_cifar10():
     # Liu et al., section 3.1: 8 cells, 16 channels, 50 epochs; then 20, 36, 600.
     cfg = load_config(CONFIGS / 'darts' / 'cifar10.py')
