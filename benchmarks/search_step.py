@@ -4,7 +4,7 @@
     python benchmarks/search_step.py --cases darts-8     # one row of it
     python benchmarks/search_step.py --growth            # how the cost grows
 
-Each pair of timings is one step of the reference (naive.py: a plain loop in NCHW, all
+Each pair of timings is one step of the reference (naive_searches.py: a plain loop in NCHW, all
 gradients in both steps, nothing shared) and one of the library, in turn, with the same
 weights and batches. The table has the medians of the CPU time of the process, the median
 ratio of the pairs with its range, the largest memory that a step holds beyond what it
@@ -24,7 +24,7 @@ from typing import Any
 # The profiler that counts memory tells about itself otherwise.
 os.environ.update(KINETO_LOG_LEVEL='99', TORCH_CPP_LOG_LEVEL='ERROR')
 
-import naive
+import naive_searches as naive
 import torch
 import torch.nn.functional as F
 from torch import nn

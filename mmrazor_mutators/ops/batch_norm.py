@@ -66,8 +66,9 @@ def follow_batch(norm: Any, moments: BatchMoments) -> None:
     (True, tensor(1))
     """
     norm.num_batches_tracked.add_(1)
-    norm.running_mean.lerp_(moments.mean, norm.momentum)
-    norm.running_var.lerp_(moments.var, norm.momentum)
+    # As the norm itself does it: a graph that has noted them is still good.
+    norm.running_mean.data.lerp_(moments.mean, norm.momentum)
+    norm.running_var.data.lerp_(moments.var, norm.momentum)
 
 
 def scaled_norm(norm: Any, x: Tensor, weight: Tensor) -> Tensor:

@@ -201,3 +201,16 @@ def test_less_is_computed(space: dict[str, Any]) -> None:
         counts.append([counting.counts[name] for name in ('relu', 'avg_pool2d', 'mul')])
     for shared, by_itself in zip(*counts, strict=True):
         assert 0 < shared < by_itself
+
+
+@spaces
+def test_an_earlier_graph_stays_good(space: dict[str, Any]) -> None:
+    supernet, _ = build(space)
+    images = torch.randn(4, 2, 8, 8, dtype=torch.float64)
+    for mutable in find_mutables(supernet):
+        for choice in mutable.choices.values():  # By itself, which notes its statistics.
+            if hasattr(choice, 'pool'):
+                width = choice.in_channels
+                out = choice(torch.randn(4, width, 8, 8, dtype=torch.float64).requires_grad_())
+    supernet(images)
+    out.sum().backward()
