@@ -16,7 +16,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmrazor_mutators'
 
 ROOMS: list[tuple[int, set[str]]] = [
-    (0, {'functional', 'distributed', 'errors', 'typing'}),
+    (0, {'checks', 'functional', 'distributed', 'errors', 'typing'}),
     (1, {'builder', 'registry', 'host', 'sharing', 'version'}),
     (2, {'mutables'}),
     (2, {'ops'}),

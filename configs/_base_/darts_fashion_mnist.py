@@ -1,6 +1,6 @@
 """The DARTS space on Fashion-MNIST, at a size for a CPU."""
 
-_base_ = ['./fashion_mnist.py', './search.py']
+_base_ = ['./fashion_mnist.py', './search.py', './short_retraining.py']
 
 model = dict(
     type='Darts',
@@ -18,15 +18,6 @@ train_dataloader = dict(dataset=dict(images_per_class=500))
 train_cfg = dict(max_epochs=20, arch_dataloader=dict(dataset=dict(images_per_class=500)))
 optim_wrapper = dict(mutator=dict(optimizer=dict(lr=3e-3)))
 
-# What differs when the network found is trained from scratch.
 retrain = dict(
-    model=dict(architecture=dict(affine=True), retraining=True),
-    train_dataloader=dict(batch_size=64, dataset=dict(split='train', images_per_class=400)),
-    train_cfg=dict(_delete_=True, by_epoch=True, max_epochs=10),
-    optim_wrapper=dict(
-        _delete_=True,
-        optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=3e-4),
-        clip_grad=dict(max_norm=5),
-    ),
-    param_scheduler=dict(_delete_=True, type='CosineAnnealingLR'),
+    train_dataloader=dict(dataset=dict(images_per_class=400)), train_cfg=dict(max_epochs=10)
 )

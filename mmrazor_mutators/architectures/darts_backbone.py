@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..checks import check_count
 from ..errors import ConfigError
 from ..host import BaseModule
-from ..ops.base import check_count
 from ..ops.blocks import DEFAULT_ACT, DEFAULT_NORM, build_norm
 from ..registry import ARCHITECTURES
 from ..typing import ConfigDict

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import check_count
 from ..errors import InputError
-from ..ops.base import check_count
 from ..ops.blocks import DEFAULT_NORM, build_norm
 from ..typing import ConfigDict
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..checks import check_count
 from ..host import BaseModule
 from ..mutables import Placeholder, SelectedSum
-from ..ops.base import check_count
 from ..ops.blocks import DEFAULT_NORM, StandardConv, build_norm
 from ..registry import ARCHITECTURES
 from ..sharing import shared_work

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..checks import check_count
 from ..errors import ConfigError
 
 __all__ = ['check_count', 'check_fraction', 'is_number']
@@ -16,22 +17,6 @@ def is_number(value: Any) -> bool:
     (True, False, False)
     """
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def check_count(name: str, value: Any, minimum: int = 1) -> int:
-    """Return ``value`` if it is an int of at least ``minimum``.
-
-    Raises:
-        ConfigError: It is not.
-
-    >>> check_count('padding', 4)
-    4
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ConfigError(
-            f'Expected `{name}` to be an int of at least {minimum}, but got {value!r}'
-        )
-    return value
 
 
 def check_fraction(name: str, value: Any, *, ends: bool) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import check_count
 from ..errors import ConfigError
 from ..functional import has_risen
 from ..mutators import Extension
@@ -147,17 +148,11 @@ class HessianEarlyStopping(EarlyStopping):
         max_products: int = 50,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ('window', window, 1),
-            ('delta', delta, 1),
-            ('start_epoch', start_epoch, 0),
-            ('interval', interval, 1),
-            ('max_products', max_products, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(
-                    f'Expected `{name}` to be an int of at least {least}, but got {value!r}'
-                )
+        check_count('window', window)
+        check_count('delta', delta)
+        check_count('start_epoch', start_epoch, minimum=0)
+        check_count('interval', interval)
+        check_count('max_products', max_products)
         if window % 2 == 0:
             raise ConfigError(f'Expected `window` to be odd, but got {window!r}')
         if not factor > 0:
@@ -252,10 +247,7 @@ class SkipEarlyStopping(EarlyStopping):
         prefix: str = 'normal',
     ) -> None:
         super().__init__()
-        if not isinstance(max_skips, int) or max_skips < 1:
-            raise ConfigError(
-                f'Expected `max_skips` to be an int of at least 1, but got {max_skips!r}'
-            )
+        check_count('max_skips', max_skips)
         if isinstance(names, str) or not isinstance(names, Iterable):
             raise ConfigError(f'Expected `names` to be a list of names, but got {names!r}')
         self.max_skips, self.names, self.prefix = max_skips, tuple(names), prefix

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..checks import check_count
 from ..errors import ConfigError
 from ..mutables import mutables_inside
 from ..mutators import Extension
@@ -87,11 +88,8 @@ class OperationFreezing(Extension):
         super().__init__()
         if not -1 <= threshold <= 1:
             raise ConfigError(f'Expected `threshold` to be from -1 to 1, but got {threshold!r}')
-        for name, value in (('window', window), ('interval', interval)):
-            if not isinstance(value, int) or value < 1:
-                raise ConfigError(
-                    f'Expected `{name}` to be an int of at least 1, but got {value!r}'
-                )
+        check_count('window', window)
+        check_count('interval', interval)
         if isinstance(ignore_choices, str) or not isinstance(ignore_choices, Iterable):
             raise ConfigError(
                 f'Expected `ignore_choices` to be a list of names, but got {ignore_choices!r}'

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..checks import check_count
 from ..distributed import average_
 from ..errors import ConfigError, InputError
 from ..functional import top_names
@@ -103,14 +104,8 @@ class PerturbationSelection(Extension):
         lr_factor: float = 0.1,
     ) -> None:
         super().__init__()
-        for name, value, least in (
-            ('tune_epochs', tune_epochs, 0),
-            ('spaces_per_round', spaces_per_round, 1),
-        ):
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(
-                    f'Expected `{name}` to be an int of at least {least}, but got {value!r}'
-                )
+        check_count('tune_epochs', tune_epochs, minimum=0)
+        check_count('spaces_per_round', spaces_per_round)
         for name, text, known in (('order', order, _ORDERS), ('metric', metric, _METRICS)):
             if text not in known:
                 raise ConfigError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..checks import check_count
 from ..errors import ConfigError
 from ..mutators import Extension
 from ..registry import EXTENSIONS
@@ -44,10 +45,7 @@ class SkipLimit(Extension):
         prefix: str = 'normal',
     ) -> None:
         super().__init__()
-        if not isinstance(max_skips, int) or isinstance(max_skips, bool) or max_skips < 0:
-            raise ConfigError(
-                f'Expected `max_skips` to be an int of at least 0, but got {max_skips!r}'
-            )
+        check_count('max_skips', max_skips, minimum=0)
         if not isinstance(prefix, str):
             raise ConfigError(f'Expected `prefix` to be a string, but got {prefix!r}')
         self.max_skips = max_skips

@@ -20,7 +20,20 @@ from ..mutables import (
 )
 from ..typing import ConfigDict, SearchSpaces, Subnet
 
-__all__ = ['BaseMutator']
+__all__ = ['BaseMutator', 'check_ignored']
+
+
+def check_ignored(ignore_choices: Any) -> tuple[str, ...]:
+    """Return the names of choices that a subnet never keeps, as a tuple.
+
+    Raises:
+        SearchSpaceError: No list of names.
+    """
+    if isinstance(ignore_choices, str) or not isinstance(ignore_choices, Iterable):
+        raise SearchSpaceError(
+            f'Expected `ignore_choices` to be a list of names, but got {ignore_choices!r}'
+        )
+    return tuple(ignore_choices)
 
 
 @MUTATORS.register_module()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -13,6 +13,7 @@ from ..errors import SearchSpaceError
 from ..functional import top_names
 from ..mutables import mutables_inside
 from ..typing import Subnet
+from .base import check_ignored
 from .differentiable import DifferentiableMutator
 
 __all__ = ['DartsMutator']
@@ -45,11 +46,7 @@ class DartsMutator(DifferentiableMutator):
 
     def __init__(self, ignore_choices: Sequence[str] = ('zero', 'none'), **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if isinstance(ignore_choices, str) or not isinstance(ignore_choices, Iterable):
-            raise SearchSpaceError(
-                f'Expected `ignore_choices` to be a list of names, but got {ignore_choices!r}'
-            )
-        self.ignore_choices = tuple(ignore_choices)
+        self.ignore_choices = check_ignored(ignore_choices)
 
     def choice_probs(self, arch_param: Tensor) -> Tensor:
         """Return the scores by which choices are compared, within and across spaces.

@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from ..builder import MUTATORS
+from ..checks import check_count
 from ..mutables import (
     DifferentiableEdge,
     DifferentiableOP,
@@ -16,7 +17,6 @@ from ..mutables import (
     Placeholder,
     mutables_inside,
 )
-from ..ops.base import check_count
 from ..registry import MUTABLES
 from ..typing import ConfigDict
 from .base import BaseMutator

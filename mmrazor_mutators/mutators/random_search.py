@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..builder import MUTATORS
-from ..errors import ConfigError, SearchSpaceError
+from ..errors import ConfigError
 from ..typing import Subnet
-from .base import BaseMutator
+from .base import BaseMutator, check_ignored
 
 __all__ = ['RandomMutator']
 
@@ -52,12 +52,8 @@ class RandomMutator(BaseMutator):
         super().__init__(**kwargs)
         if type(seed) is not int:
             raise ConfigError(f'Expected `seed` to be an int, but got {seed!r}')
-        if isinstance(ignore_choices, str) or not isinstance(ignore_choices, Iterable):
-            raise SearchSpaceError(
-                f'Expected `ignore_choices` to be a list of names, but got {ignore_choices!r}'
-            )
         self.seed = seed
-        self.ignore_choices = tuple(ignore_choices)
+        self.ignore_choices = check_ignored(ignore_choices)
 
     def search_subnet(self) -> Subnet:
         """Return the random subnet of the seed, always the same.

@@ -5,26 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..checks import check_count
 from ..errors import ConfigError
 from ..host import BaseModule
 
 __all__ = ['BaseOP', 'check_choice', 'check_count', 'check_kernel_size']
-
-
-def check_count(name: str, value: Any, minimum: int = 1) -> int:
-    """Return ``value`` if it is an int of at least ``minimum``.
-
-    Raises:
-        ConfigError: It is not.
-
-    >>> check_count('num_nodes', 4)
-    4
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-        raise ConfigError(
-            f'Expected `{name}` to be an int of at least {minimum}, but got {value!r}'
-        )
-    return value
 
 
 def check_kernel_size(value: Any) -> int:
