@@ -3,23 +3,29 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_MMCV1 ?= .venv-mmcv1
+MMCV1 ?= mmcv==1.7.2
 WORK_DIR ?= work_dirs/digits
 PYTEST_ARGS ?= -n 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BIN_MMCV1 := $(VENV_MMCV1)/bin
+INSTALLED_MMCV1 := $(VENV_MMCV1)/.installed
 CONFIG := configs/darts/digits.py
 
-.PHONY: help install run test test-slow lint format docs clean
+.PHONY: help install install-mmcv1 run test test-slow lint format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
-		awk -F '|' '{ printf "%-18s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		awk -F '|' '{ printf "%-20s %s\n", $$1, $$2 }'
 	@echo
 	@echo 'Another Python: make PYTHON=python3.11 test. Some tests: make test PYTEST_ARGS="-k gdas".'
 
 install: $(INSTALLED)  ## Make .venv and install the package, editable, with all extras
+
+install-mmcv1: $(INSTALLED_MMCV1)  ## Make .venv-mmcv1, in which the core is tested on mmcv 1.x
 
 run: $(INSTALLED)  ## Search, retrain and export a network on the digits data set
 	$(BIN)/mmrazor-mutators search $(CONFIG) --work-dir $(WORK_DIR)
@@ -47,8 +53,8 @@ format: $(INSTALLED)  ## Format the code and fix what can be fixed
 docs: $(INSTALLED)  ## Write the page of algorithms from docstrings and configs
 	$(BIN)/python docs/generate.py
 
-clean:  ## Remove the virtual environment and every cache; keep work_dirs
-	rm -rf $(VENV) build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean:  ## Remove the virtual environments and every cache; keep work_dirs
+	rm -rf $(VENV) $(VENV_MMCV1) build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find mmrazor_mutators configs tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.py pyproject.toml constraints.txt mmrazor_mutators/version.py
@@ -66,4 +72,15 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt mmrazor_mutators/version.p
 		echo 'and "make PYTHON=python3.11 $(MAKECMDGOALS)", or name a package index that has one' >&2; \
 		echo 'with PIP_EXTRA_INDEX_URL in the environment.' >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+# mmcv 1.x is built here, by an older setuptools than is current: a build of its
+# own would bring the newest. The package itself is tested where it lies.
+$(INSTALLED_MMCV1): constraints.txt
+	@$(PYTHON) -m venv $(VENV_MMCV1)
+	@echo 'Installing into $(VENV_MMCV1): $(MMCV1) and what its tests need.'
+	@$(BIN_MMCV1)/python -m pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)" \
+		PyYAML entmax hypothesis numpy pytest pytest-timeout rich scikit-learn
+	@$(BIN_MMCV1)/python -m pip install --quiet 'setuptools<81' wheel
+	MMCV_WITH_OPS=0 $(BIN_MMCV1)/python -m pip install --quiet --no-build-isolation '$(MMCV1)'
 	@touch $@

@@ -164,6 +164,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def job(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
         sub = verb(name, run, summary)
+        sub.set_defaults(needs_runner=True)
         sub.add_argument('config', help='a config file, such as configs/darts/digits.py')
         sub.add_argument(
             '--cfg-options',
@@ -228,6 +229,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = _parser().parse_args(arguments)
     try:
+        if hasattr(args, 'needs_runner'):
+            from .host import require_runner
+
+            require_runner(f'`{args.verb}`')
         args.run(args)
     except NASError as error:
         if args.traceback:

@@ -1,8 +1,9 @@
 """Registries: one lookup for each kind of part, and ``MODELS`` for all of them.
 
 The name and place of this module are the ones under which mmengine looks for
-the registries of a scope, so ``type='mmrazor_mutators.DartsMutator'`` in the
-config of any host project finds our parts.
+the registries of a scope, and with mmcv 1.x ``MODELS`` is a child of
+``mmcv.cnn.MODELS``, so ``type='mmrazor_mutators.DartsMutator'`` in the config
+of any host project finds our parts.
 """
 
 from __future__ import annotations
@@ -181,7 +182,9 @@ class PartRegistry(host.Registry):
             if scope == SCOPE and '.' in name:
                 found = pkgutil.resolve_name(key)
             elif scope != SCOPE and (scope is not None or self.parent is not None):
-                found = (self.parent or MODELS.parent).get(key)
+                # One without entries is false, so it is compared with None.
+                parent = MODELS.parent if self.parent is None else self.parent
+                found = host.find_part(parent, key)
             else:
                 found = None
         except Exception as error:  # Whatever importing the name may raise.
@@ -192,7 +195,7 @@ class PartRegistry(host.Registry):
 
     def _unknown(self, key: str) -> UnknownTypeError:
         _, name = self.split_scope_key(key)
-        known = {*self.module_dict, *(self.parent.module_dict if self.parent else ())}
+        known = {*self.module_dict, *(() if self.parent is None else self.parent.module_dict)}
         return UnknownTypeError(
             f'{key!r} is not a registered {self.name}; '
             f'{did_you_mean(name, sorted(known))}. A part of another package is '
@@ -200,9 +203,14 @@ class PartRegistry(host.Registry):
         )
 
 
+def _parent(name: str) -> Any:
+    """Return the host's registry of that name, or ``None`` where it has none."""
+    return getattr(host.root, name, None)
+
+
 # Importing the package registers the parts; what only the engine needs is
 # imported when it is first looked up.
-MODELS = PartRegistry('model', parent=host.root.MODELS, locations=[SCOPE])
+MODELS = PartRegistry('model', parent=_parent('MODELS'), locations=[SCOPE])
 """Every mutable, op, architecture, mutator and algorithm under one roof."""
 
 MUTABLES = PartRegistry('mutable', common=MODELS)
@@ -212,18 +220,18 @@ MUTATORS = PartRegistry('mutator', common=MODELS)
 EXTENSIONS = PartRegistry('extension', common=MODELS)
 ALGORITHMS = PartRegistry('algorithm', common=MODELS)
 HYPERGRADIENTS = PartRegistry('hypergradient')
-OPTIMIZERS = PartRegistry('optimizer', parent=host.root.OPTIMIZERS, locations=[SCOPE])
+OPTIMIZERS = PartRegistry('optimizer', parent=_parent('OPTIMIZERS'), locations=[SCOPE])
 
 _ENGINE = [f'{SCOPE}.engine']
-DATASETS = PartRegistry('dataset', parent=host.root.DATASETS, locations=[f'{SCOPE}.datasets'])
+DATASETS = PartRegistry('dataset', parent=_parent('DATASETS'), locations=[f'{SCOPE}.datasets'])
 TRANSFORMS = PartRegistry(
-    'transform', parent=host.root.TRANSFORMS, locations=[f'{SCOPE}.datasets']
+    'transform', parent=_parent('TRANSFORMS'), locations=[f'{SCOPE}.datasets']
 )
-METRICS = PartRegistry('metric', parent=host.root.METRICS, locations=_ENGINE)
-HOOKS = PartRegistry('hook', parent=host.root.HOOKS, locations=_ENGINE)
-LOOPS = PartRegistry('loop', parent=host.root.LOOPS, locations=_ENGINE)
+METRICS = PartRegistry('metric', parent=_parent('METRICS'), locations=_ENGINE)
+HOOKS = PartRegistry('hook', parent=_parent('HOOKS'), locations=_ENGINE)
+LOOPS = PartRegistry('loop', parent=_parent('LOOPS'), locations=_ENGINE)
 OPTIM_WRAPPER_CONSTRUCTORS = PartRegistry(
     'optimizer wrapper constructor',
-    parent=host.root.OPTIM_WRAPPER_CONSTRUCTORS,
+    parent=_parent('OPTIM_WRAPPER_CONSTRUCTORS'),
     locations=_ENGINE,
 )

@@ -26,6 +26,7 @@ from torch import nn
 
 from ..distributed import world_size
 from ..errors import ConfigError, NASError
+from ..host import require_runner
 from .config import RUNNER_PARTS
 
 __all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner', 'reason_of']
@@ -173,7 +174,9 @@ def build_runner(
 
     Raises:
         ConfigError: An entry that the runner does not take.
+        HostError: mmcv 1.x is the host, even if mmengine is there as well.
     """
+    require_runner('A job')
     allow_checkpoint_types()
     if launcher == 'pytorch' and not torch.cuda.is_available():
         _join_on_cpu()

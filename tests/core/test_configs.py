@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-import mmengine
 import torch
 from torch import nn
 
 import mmrazor_mutators as mm
+from mmrazor_mutators import host
 
 SEP_CONV = {'type': 'DartsSepConv', 'in_channels': 3, 'out_channels': 4, 'kernel_size': 5}
 
@@ -35,7 +35,7 @@ def test_configs_with_nested_parts_are_never_changed() -> None:
 
 
 def test_configs_of_the_host_are_accepted(tmp_path: Any) -> None:
-    cfg = mmengine.ConfigDict(SEP_CONV)
+    cfg = host.ConfigDict(SEP_CONV)
     assert mm.build_op(cfg).out_channels == 4
     assert cfg == SEP_CONV
     file = tmp_path / 'config.py'
@@ -44,7 +44,7 @@ def test_configs_of_the_host_are_accepted(tmp_path: Any) -> None:
         '          kernel_size=3)\n'
         "mutable = dict(type='DifferentiableOP', space_id='a', choices=dict(a=op, b=op))\n"
     )
-    loaded = mmengine.Config.fromfile(file)
+    loaded = host.Config.fromfile(file)
     mutable = mm.build_mutable(loaded.mutable)
     assert [choice.out_channels for choice in mutable.choice_modules] == [4, 4]
     assert loaded.mutable.choices.a == loaded.op

@@ -6,13 +6,12 @@ import copy
 from abc import abstractmethod
 from typing import Any
 
-import mmengine
 import pytest
 import toys
 from torch import nn
 
 import mmrazor_mutators as mm
-from mmrazor_mutators import builder
+from mmrazor_mutators import builder, host
 from mmrazor_mutators.errors import ConfigError, UnknownTypeError
 
 KINDS = {
@@ -90,13 +89,13 @@ def test_models_hold_all_that_stand_in_configs() -> None:
 
 def test_scoped_names_work_from_both_sides() -> None:
     cfg = {**SEP_CONV, 'type': 'mmrazor_mutators.DartsSepConv'}
-    for build in (mm.build_op, mm.MODELS.build, mmengine.registry.MODELS.build):
+    for build in (mm.build_op, mm.MODELS.build, host.root.MODELS.build):
         op = build(dict(cfg))
         assert type(op) is mm.OPS.get('DartsSepConv')
         assert op.out_channels == 4
-    for build in (mm.build_mutator, mm.MODELS.build, mmengine.registry.MODELS.build):
+    for build in (mm.build_mutator, mm.MODELS.build, host.root.MODELS.build):
         assert type(build({'type': 'mmrazor_mutators.DartsMutator'})) is mm.DartsMutator
-    for name in ('mmengine.ReLU', 'ReLU'):
+    for name in (f'{host.root.MODELS.scope}.ReLU', 'ReLU'):
         assert type(mm.MODELS.build({'type': name})) is nn.ReLU
     with pytest.raises(
         UnknownTypeError, match=r"'mmrazor_mutators\.DartsMutater'.*'DartsMutator'"
