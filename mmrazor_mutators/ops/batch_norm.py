@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .native_norm import native_batch_norm
+
 __all__ = [
     'BatchMoments',
     'follow_batch',
@@ -52,7 +54,10 @@ def normalize_by_batch(x: Tensor, norm: Any) -> tuple[Tensor, BatchMoments]:
     """
     moments = BatchMoments(*(torch.zeros_like(norm.running_mean) for _ in range(2)))
     # With the momentum 1 the running statistics are those of this batch.
-    return F.batch_norm(x, *moments, training=True, momentum=1.0, eps=norm.eps), moments
+    normalized = native_batch_norm(x, None, moments, 1.0, norm.eps)
+    if normalized is None:
+        normalized = F.batch_norm(x, *moments, training=True, momentum=1.0, eps=norm.eps)
+    return normalized, moments
 
 
 def follow_batch(norm: Any, moments: BatchMoments) -> None:
@@ -71,13 +76,13 @@ def follow_batch(norm: Any, moments: BatchMoments) -> None:
     norm.running_var.data.lerp_(moments.var, norm.momentum)
 
 
-def scaled_norm(norm: Any, x: Tensor, weight: Tensor) -> Tensor:
+def scaled_norm(norm: Any, x: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return ``weight * norm(x)``, in one pass where the norm has no scale of its own.
 
     Args:
         norm: Any module; an ordinary batch norm without parameters is what this is for.
         x: Shape ``(N, C, H, W)``.
-        weight: A scalar tensor.
+        weight: A scalar tensor; ``None`` for the bare norm.
 
     >>> norm, x = nn.BatchNorm2d(2, affine=False), torch.rand(4, 2, 3, 3)
     >>> torch.allclose(scaled_norm(norm, x, torch.tensor(0.3)), 0.3 * norm(x), atol=1e-6)
@@ -85,17 +90,16 @@ def scaled_norm(norm: Any, x: Tensor, weight: Tensor) -> Tensor:
     """
     plain = type(norm) is nn.BatchNorm2d and not norm.affine and norm.momentum is not None
     if not plain or norm.running_mean is None:
-        return weight * norm(x)
+        return norm(x) if weight is None else weight * norm(x)
+    if weight is None and (norm._forward_hooks or norm._forward_pre_hooks or not norm.training):
+        return norm(x)
+    running = norm.running_mean, norm.running_var
+    scale = None if weight is None else weight.to(norm.running_mean)
     if norm.training:
         norm.num_batches_tracked.add_(1)
-    scale = weight.to(norm.running_mean).expand(norm.num_features).contiguous()
-    return F.batch_norm(
-        x,
-        norm.running_mean,
-        norm.running_var,
-        scale,
-        None,
-        norm.training,
-        norm.momentum,
-        norm.eps,
-    )
+        out = native_batch_norm(x, scale, running, norm.momentum, norm.eps)
+        if out is not None:
+            return out
+    if scale is not None:
+        scale = scale.expand(norm.num_features).contiguous()
+    return F.batch_norm(x, *running, scale, None, norm.training, norm.momentum, norm.eps)

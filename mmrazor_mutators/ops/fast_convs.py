@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..native import available
+from .depthwise_operators import traced_depthwise_conv2d
+from .native_depthwise import fits, native_depthwise, shape_of
 
 __all__ = ['DepthwiseConv2d', 'PointwiseConv2d']
 
@@ -32,14 +37,16 @@ class PointwiseConv2d(nn.Conv2d):
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution that reads a dilated one as several plain ones.
+    """A depthwise convolution in the form that a CPU runs fastest.
 
-    With dilation 2 an output pixel reads pixels of its own parity alone.  So the
-    map is split into the four maps of even and odd rows and columns, which the
-    same kernel without dilation convolves as one batch; with stride 2 only the
-    even ones are read at all.  While it trains on a CPU that is faster than what
-    dilation has there; elsewhere, and for odd sizes at stride 1, the convolution
-    is run as it is.
+    Where the channels of a pixel lie together that is a compiled kernel, if there is one.
+
+    Without it a dilated convolution is read as several plain ones.  With dilation 2
+    an output pixel reads pixels of its own parity alone.  So the map is split into the
+    four maps of even and odd rows and columns, which the same kernel without dilation
+    convolves as one batch; with stride 2 only the even ones are read at all.  While it
+    trains on a CPU that is faster than what dilation has there; elsewhere, and for odd
+    sizes at stride 1, the convolution is run as it is.
 
     >>> import torch
     >>> conv = DepthwiseConv2d(2, 2, 3, padding=2, dilation=2, groups=2, bias=False)
@@ -51,9 +58,12 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved map, shape ``(N, C, ceil(H / stride), ceil(W / stride))``."""
+        compiled = self._compiled(x)
+        if compiled is not None:
+            return compiled
         size, same = self.kernel_size[0], (self.kernel_size[0] - 1,) * 2
-        fits = self.dilation == (2, 2) and self.padding == same
-        if not (self.training and fits and x.device.type == 'cpu'):
+        evenly = self.dilation == (2, 2) and self.padding == same
+        if not (self.training and evenly and x.device.type == 'cpu'):
             return super().forward(x)
         if self.stride == (2, 2):
             return self._undilated(x[:, :, ::2, ::2], size // 2)
@@ -68,6 +78,22 @@ class DepthwiseConv2d(nn.Conv2d):
         convolved = self._undilated(split.permute(0, 3, 1, 2), size // 2).permute(0, 2, 3, 1)
         joined = convolved.reshape(2, 2, batch, *half, channels).permute(2, 3, 0, 4, 1, 5)
         return joined.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
+
+    def _compiled(self, x: Tensor) -> Tensor | None:
+        """Return the convolved map, or ``None`` where no compiled kernel will do."""
+        depthwise = self.groups == self.in_channels == self.out_channels
+        plain = self.bias is None and self.padding_mode == 'zeros'
+        if not (available() and depthwise and plain) or isinstance(self.padding, str):
+            return None
+        # Another layout would come out, and the rest of the network run in it.
+        if x.dim() != 4 or x.stride(1) != 1 or x.shape[1] != self.in_channels:
+            return None
+        shape = shape_of(x, self.weight, self.stride, self.padding, self.dilation)
+        if not fits(shape):
+            return None
+        if torch.compiler.is_compiling():
+            return traced_depthwise_conv2d(x, self.weight, shape)
+        return native_depthwise(x, self.weight, shape)
 
     def _undilated(self, x: Tensor, padding: int) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, padding=padding, groups=self.groups)

@@ -56,4 +56,4 @@ def run_after_first(layers: nn.Sequential, x: Tensor, weight: Tensor | None = No
     last = len(layers) - 1
     for layer in islice(layers, 1, last):
         x = layer(x)
-    return layers[last](x) if weight is None else scaled_norm(layers[last], x, weight)
+    return scaled_norm(layers[last], x, weight)

@@ -1,0 +1,53 @@
+/* What the variants of the kernels have in common: sizes, tasks and the table of functions.
+ *
+ * Every map has its channels last: (batch, height, width, channels), dense.
+ */
+#ifndef MMRAZOR_MUTATORS_KERNELS_H
+#define MMRAZOR_MUTATORS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define MAX_KERNEL 8 /* Most rows or columns of a depthwise kernel. */
+#define MAX_STRIDE 2
+#define CHUNK 128 /* Pixels of one partial sum of a batch norm. */
+
+/* A depthwise convolution of x (batch, height, width, channels) to y. */
+typedef struct {
+    int64_t batch, channels, height, width, out_height, out_width;
+    int64_t kernel_h, kernel_w, stride_h, stride_w;
+    int64_t padding_h, padding_w, dilation_h, dilation_w;
+} conv_shape;
+
+typedef struct {
+    const conv_shape *shape;
+    const void *x, *weight, *grad;
+    void *out;
+} conv_job;
+
+/* A map seen as a matrix of pixels; a row of it holds `fold` pixels. */
+typedef struct {
+    int64_t rows, columns;
+    const void *x, *grad, *shift, *scale, *slope, *offset;
+    void *out, *first, *second;
+} norm_job;
+
+/* A task has its own number, and memory that it shares with no other one at a time. */
+typedef void (*task)(const void *job, int64_t index, void *scratch);
+
+typedef struct {
+    int64_t lanes;
+    size_t (*conv_scratch)(const conv_shape *shape);
+    task conv_forward, conv_input, conv_weight;
+    task norm_moments, norm_apply, norm_sums, norm_input;
+} kernels;
+
+static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t floor_div(int64_t a, int64_t b)
+{
+    return a >= 0 ? a / b : -((-a + b - 1) / b);
+}
+
+#endif

@@ -1,0 +1,96 @@
+"""Batch norms by the compiled kernels: no parameters, and a number that multiplies all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..native import norm_backward, norm_forward, usable
+
+__all__ = ['native_batch_norm']
+
+
+class _Norm(torch.autograd.Function):
+    """The norm; what it remembers of the batch is enough for its derivatives."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        scale: Tensor | None,
+        running: tuple[Tensor, Tensor],
+        momentum: float,
+        eps: float,
+    ) -> Tensor:
+        out, saved = norm_forward(x, scale, running, momentum, eps)
+        ctx.save_for_backward(x, scale, saved)
+        ctx.eps = eps
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (grad,), (x, scale, saved), needs = grads, ctx.saved_tensors, ctx.needs_input_grad
+        if torch.is_grad_enabled():
+            # Somebody may differentiate this again, which torch knows how to do.
+            along_x, along_scale = _differentiable(grad, x, scale, saved, ctx.eps, needs[:2])
+        else:
+            grad = grad.contiguous(memory_format=torch.channels_last)
+            along_x, along_scale = norm_backward(grad, x, scale, saved, needs[:2])
+        return along_x, along_scale, None, None, None
+
+
+def _differentiable(
+    grad: Tensor,
+    x: Tensor,
+    scale: Tensor | None,
+    saved: Tensor,
+    eps: float,
+    needs: tuple[bool, bool],
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the same gradients by operations that have derivatives themselves."""
+    # The kernel of torch reads the memory behind it as if it were dense.
+    scales = None if scale is None else scale.expand(x.shape[1]).contiguous()
+    along_x, along_scales, _ = torch.ops.aten.native_batch_norm_backward(
+        grad, x, scales, None, None, saved[0], saved[1], True, eps, [*needs, False]
+    )
+    if scale is None or not needs[1]:
+        return along_x, None
+    return along_x, along_scales.sum().view_as(scale)
+
+
+def native_batch_norm(
+    x: Tensor,
+    scale: Tensor | None,
+    running: tuple[Tensor, Tensor],
+    momentum: float,
+    eps: float,
+) -> Tensor | None:
+    """Normalise a batch and multiply it, or return ``None`` where the kernels must not.
+
+    They want the channels of a pixel together, more than one pixel per channel, and tensors
+    of one dtype.  The running statistics follow as those of ``torch.nn.BatchNorm2d`` do.
+
+    Args:
+        x: Shape ``(N, C, H, W)``.
+        scale: A tensor of one number; ``None`` for 1.
+        running: Mean and variance that follow in place.
+        momentum: How much of the new ones they take over.
+        eps: What is added to the variance.
+    """
+    scales = () if scale is None else (scale,)
+    if (
+        not usable(x, *running, *scales)
+        or eps <= 0
+        or x.dim() != 4
+        or x.numel() <= x.shape[1]
+        or not x.is_contiguous(memory_format=torch.channels_last)
+        or not all(part.is_contiguous() for part in running)
+    ):
+        return None
+    if torch.is_grad_enabled() and (
+        x.requires_grad or (scale is not None and scale.requires_grad)
+    ):
+        return _Norm.apply(x, scale, running, momentum, eps)
+    return norm_forward(x, scale, running, momentum, eps)[0]
