@@ -14,6 +14,7 @@ from ..errors import ConfigError
 from ..functional import has_risen
 from ..mutators import Extension
 from ..registry import EXTENSIONS
+from ..search.compilation import uncompiled
 from ..search.curvature import hessian_product, largest_eigenvalue
 from ..search.guards import buffers_kept, frozen, get_rng_state, replayed
 
@@ -197,7 +198,7 @@ class HessianEarlyStopping(EarlyStopping):
             batch: ``(inputs, targets)``.
         """
         quiet = buffers_kept(search.supernet), replayed(get_rng_state())
-        with quiet[0], quiet[1], frozen(search.weights):
+        with quiet[0], quiet[1], frozen(search.weights), uncompiled():
             loss = search.train_loss(batch)
             for group in search.arch_optimizer.param_groups:
                 decay = group.get('weight_decay', 0)

@@ -63,17 +63,18 @@ class _Mixtures:
         with torch.no_grad():
             self._mixtures = mutator.relax_spaces()
         self.weights = [mixture.weights for mixture in self._mixtures.values()]
+        # A mask that is made on the host lets it wait for the device: none where it can be.
         self._gone = [
-            torch.tensor(
-                [i not in mutator.kept_indices(space_id) for i in range(len(weight))],
-                device=weight.device,
-            )
+            torch.tensor([i not in kept for i in range(len(weight))], device=weight.device)
+            if len(kept := mutator.kept_indices(space_id)) < len(weight)
+            else None
             for space_id, weight in zip(self._mixtures, self.weights, strict=True)
         ]
 
     def project(self, i: int, values: Tensor) -> Tensor:
         """Bring the weights of the i-th space back to the simplex."""
-        return clip_to_simplex(values.masked_fill(self._gone[i], -torch.inf))
+        gone = self._gone[i]
+        return clip_to_simplex(values if gone is None else values.masked_fill(gone, -torch.inf))
 
     def with_noise(self, epsilon: float) -> list[Tensor]:
         """Return weights with uniform noise, the same on all ranks of a distributed run."""

@@ -31,7 +31,11 @@ class OnePathMutator(DifferentiableMutator):
         self.exact_gates = bool(exact_gates)
 
     def sample_paths(self, weights: dict[str, Tensor]) -> dict[str, Mixture]:
-        """Run the drawn choice of every space; looks at the device once."""
+        """Run the drawn choice of every space.
+
+        Which one that is has to be known to the host: one look at the device in
+        each forward pass, for all spaces together.
+        """
         if not weights:
             return {}
         drawn = torch.stack([weight.detach().argmax() for weight in weights.values()]).tolist()

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..builder import build_hypergradient
 from ..distributed import average_
-from ..errors import ConfigError, InputError, NonFiniteLossError
 from ..mutators import DifferentiableMutator
 from ..typing import ConfigDict, LossFn
-from .checks import check_loss, check_optimizers, check_options, params_of
-from .guards import buffers_kept_on_error, frozen
-from .hypergradients import ArchGradient, FirstOrder, Hypergradient
-from .hypergradients.tensors import filled, gradients, norm, unshared
-from .layout import lay_out_channels_last
+from .checks import (
+    check_arch_batch,
+    check_loss,
+    check_optimizers,
+    check_options,
+    hypergradient_for,
+    pair_of,
+    params_of,
+)
+from .execution import Execution
+from .guards import SavedBuffers, buffers_kept_on_error, frozen, lent
+from .hypergradients import Hypergradient
+from .hypergradients.tensors import filled, gradients, unshared
+from .moves import Verdicts, clip_, move, undo_of
 from .state import load_state, state_of
 
 __all__ = ['BilevelSearch']
@@ -37,7 +43,7 @@ class BilevelSearch:
     weight its training gradient (clipped), with ``None`` where the loss does
     not depend on it.  A step that raises leaves weights, buffers and
     gradients as they were; an architecture step that was complete by then
-    stays.
+    stays, up to the running statistics of its pass.
 
     Args:
         supernet: Prepared by ``mutator``.
@@ -58,6 +64,11 @@ class BilevelSearch:
         channels_last: Whether the weights of convolutions keep the channels of a
             pixel together, so that feature maps do; the results are the same,
             and most devices are faster.
+        checkpoint_cells: Whether to save memory by computing each cell once more
+            in the backward pass; see :class:`~.execution.Execution`.
+        autocast: ``'bfloat16'``, or ``None`` for the precision of the weights.
+        compile: Whether to compile candidates, see :class:`Compilation`; or a
+            mapping of options for ``torch.compile``.
 
     Raises:
         ConfigError: Optimizers that do not fit the mutator, or an option
@@ -95,23 +106,19 @@ class BilevelSearch:
         arch_interval: int = 1,
         single_level: bool = False,
         channels_last: bool = True,
+        checkpoint_cells: bool = False,
+        autocast: str | None = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         self.supernet = supernet
         self.mutator = mutator
         self.loss_fn = loss_fn
         self.weight_optimizer = weight_optimizer
         self.arch_optimizer = arch_optimizer
-        self.hypergradient: Hypergradient = (
-            hypergradient
-            if isinstance(hypergradient, Hypergradient)
-            else build_hypergradient(hypergradient)
+        self.hypergradient = hypergradient_for(
+            hypergradient, single_level=single_level, autocast=autocast
         )
         check_options(grad_clip, arch_interval)
-        if single_level and not isinstance(self.hypergradient, FirstOrder):
-            raise ConfigError(
-                'A single-level search has one loss, so expected '
-                f"hypergradient='first_order', but got {hypergradient!r}"
-            )
         self.single_level = single_level
         self.grad_clip = grad_clip
         self.arch_start_epoch = arch_start_epoch
@@ -119,8 +126,13 @@ class BilevelSearch:
         self.weights: Sequence[Tensor] = params_of(weight_optimizer)
         self.arch_params: Sequence[Tensor] = params_of(arch_optimizer)
         check_optimizers(mutator, self.weights, self.arch_params, arch_optimizer)
-        if channels_last:
-            lay_out_channels_last(supernet)
+        self.execution = Execution(
+            supernet,
+            channels_last=channels_last,
+            checkpoint_cells=checkpoint_cells,
+            autocast=autocast,
+            compile=compile,
+        )
         self.epoch = 0
         self.iteration = 0
 
@@ -132,16 +144,14 @@ class BilevelSearch:
     def compute_loss(self, batch: Any) -> Tensor:
         """Return the loss of a batch; override it for batches of another form.
 
+        The supernet is run within ``self.execution.forward_context()``.
+
         Args:
             batch: A pair ``(inputs, targets)``.
         """
-        if not isinstance(batch, Sequence) or len(batch) != 2:
-            came = (
-                f'{len(batch)} parts' if isinstance(batch, Sequence) else type(batch).__name__
-            )
-            raise InputError(f'Expected a batch to be a pair (inputs, targets), but got {came}')
-        inputs, targets = batch
-        return self.loss_fn(self.supernet(inputs), targets)
+        inputs, targets = pair_of(batch)
+        with self.execution.forward_context():
+            return self.loss_fn(self.supernet(inputs), targets)
 
     def train_loss(self, batch: Any) -> Tensor:
         """Return the loss that the weights minimise."""
@@ -176,6 +186,9 @@ class BilevelSearch:
     def step(self, train_batch: Any, arch_batch: Any = None) -> dict[str, Tensor]:
         """Step the architecture, where it is due, and then the weights.
 
+        Where all paths run, the host waits for the device once, before the weights
+        move; a mutator that draws paths makes it wait in each forward pass as well.
+
         Args:
             train_batch: ``(inputs, targets)`` of the weights' half of the data.
             arch_batch: The same of the architecture's half; may be ``None``
@@ -193,23 +206,17 @@ class BilevelSearch:
             extension.before_step(self, train_batch, arch_batch)
         logs = {}
         together = self.single_level and self.takes_arch_step
-        with buffers_kept_on_error(self.supernet):
+        with self._undone_on_error() as saved:
             if self.takes_arch_step and not together:
-                logs['arch_loss'] = self._step_arch(train_batch, arch_batch)
-        step = self._step_both if together else self._step_weights
-        logs['loss'] = self.step_weights(train_batch, arch_batch, step)
+                logs['arch_loss'] = self._step_arch(train_batch, arch_batch, saved)
+            logs['loss'] = self._step_within_extensions(train_batch, arch_batch, together)
         self.iteration += 1
         return logs
 
-    def step_weights(
-        self, train_batch: Any, arch_batch: Any = None, step: Any = None
-    ) -> Tensor:
-        """Step the weights (or take ``step``) within the extensions; return the loss."""
-        with buffers_kept_on_error(self.supernet), ExitStack() as stack:
-            for extension in self.mutator.extensions:
-                around = extension.around_weight_step(self, train_batch, arch_batch)
-                stack.enter_context(around)
-            return (step or self._step_weights)(train_batch)
+    def step_weights(self, train_batch: Any, arch_batch: Any = None) -> Tensor:
+        """Step the weights alone, within the extensions; return the loss."""
+        with self._undone_on_error():
+            return self._step_within_extensions(train_batch, arch_batch)
 
     def finish(self, train_batches: Any, arch_batches: Any = None) -> None:
         """Let extensions act that choose after the last epoch; call it when that is over.
@@ -222,30 +229,38 @@ class BilevelSearch:
         for extension in self.mutator.extensions:
             extension.after_search(self, train_batches, arch_batches)
 
-    def _step_arch(self, train_batch: Any, arch_batch: Any) -> Tensor:
-        if arch_batch is None:
-            raise InputError(
-                f'Step {self.iteration} of epoch {self.epoch} moves the architecture: expected '
-                '`arch_batch` to be a pair (inputs, targets), but got None'
-            )
-        result: ArchGradient = self.hypergradient(self, train_batch, arch_batch)
-        self._check_finite('architecture', result.loss, result.grads)
-        self._move_arch_params(result.grads)
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[SavedBuffers]:
+        self._verdicts = Verdicts(f'epoch {self.epoch}, step {self.iteration}')
+        with buffers_kept_on_error(self.supernet) as saved, self._verdicts.read_on_error():
+            yield saved
+
+    def _step_arch(self, train_batch: Any, arch_batch: Any, saved: SavedBuffers) -> Tensor:
+        """Step the architecture; whether that was right is looked at with the weights."""
+        check_arch_batch(arch_batch, self._verdicts.where)
+        with lent(self, 'saved_buffers', saved):
+            result = self.hypergradient(self, train_batch, arch_batch)
+        undo = undo_of(self.arch_optimizer, self.arch_params, self.mutator)
+        with self._verdicts.trusting('architecture', *result, undo):
+            self._move_arch_params(result.grads)
         return result.loss
 
-    def _move_arch_params(self, grads: Sequence[Tensor]) -> None:
-        for param, grad in zip(self.arch_params, grads, strict=True):
-            param.grad = grad
-        self.arch_optimizer.step()
-        self.mutator.after_arch_step()
+    def _step_within_extensions(
+        self, train_batch: Any, arch_batch: Any, together: bool = False
+    ) -> Tensor:
+        with ExitStack() as stack:
+            for extension in self.mutator.extensions:
+                around = extension.around_weight_step(self, train_batch, arch_batch)
+                stack.enter_context(around)
+            return self._step_both(train_batch) if together else self._step_weights(train_batch)
 
-    def _step_weights(self, train_batch: Any) -> Tensor:
+    def _step_weights(self, batch: Any) -> Tensor:
         with frozen(self.arch_params):
-            loss = self.train_loss(train_batch)
+            loss = self.train_loss(batch)
             grads = self.gradient(loss, self.weights)
-        used = [grad for grad in grads if grad is not None]
-        size = self._check_finite('training', loss.detach(), used)
-        self._move_weights(grads, used, size)
+        size = self._verdicts.claim('training', loss, grads)
+        self._verdicts.look()
+        self._move_weights(grads, size)
         return loss.detach()
 
     def _step_both(self, batch: Any) -> Tensor:
@@ -254,34 +269,20 @@ class BilevelSearch:
         grads = self.gradient(objective, [*self.arch_params, *self.weights])
         of_arch = filled(grads[: len(self.arch_params)], self.arch_params)
         of_weights = grads[len(self.arch_params) :]
-        used = [grad for grad in of_weights if grad is not None]
-        size = self._check_finite('training', loss.detach(), used)
-        self._check_finite('architecture', objective.detach(), of_arch)
+        size = self._verdicts.claim('training', loss, of_weights)
+        self._verdicts.claim('architecture', objective, of_arch)
+        self._verdicts.look()
         self._move_arch_params(of_arch)
-        self._move_weights(of_weights, used, size)
+        self._move_weights(of_weights, size)
         return loss.detach()
 
-    def _move_weights(
-        self, grads: Sequence[Tensor | None], used: list[Tensor], size: Tensor
-    ) -> None:
-        if self.grad_clip is not None and used:
-            torch._foreach_mul_(used, (self.grad_clip / (size + 1e-6)).clamp(max=1.0))
-        for weight, grad in zip(self.weights, grads, strict=True):
-            weight.grad = grad
-        self.weight_optimizer.step()
+    def _move_arch_params(self, grads: Sequence[Tensor]) -> None:
+        move(self.arch_optimizer, self.arch_params, grads)
+        self.mutator.after_arch_step()
 
-    def _check_finite(self, which: str, loss: Tensor, grads: Sequence[Tensor]) -> Tensor:
-        """Return the norm of the gradient, if that and the loss are finite."""
-        size = norm(grads).to(loss)
-        if torch.isfinite(loss + size):
-            return size
-        what = f'The {which} loss is {loss.item():g}'
-        if torch.isfinite(loss):
-            what = f'The gradient of the {which} loss ({loss.item():g}) is {size.item():g}'
-        raise NonFiniteLossError(
-            f'{what} in epoch {self.epoch}, step {self.iteration}; no step was taken. Look for '
-            'NaN in the batch, or lower the learning rates or set grad_clip'
-        )
+    def _move_weights(self, grads: Sequence[Tensor | None], size: Tensor) -> None:
+        clip_(grads, size, self.grad_clip)
+        move(self.weight_optimizer, self.weights, grads)
 
     def state_dict(self) -> dict[str, Any]:
         """Return copies of everything that is needed to go on bit for bit."""

@@ -8,15 +8,22 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..builder import build_hypergradient
 from ..errors import ConfigError, InputError
 from ..mutators import DifferentiableMutator
+from ..typing import ConfigDict
+from .execution import check_precision
+from .hypergradients import FirstOrder, Hypergradient
 
 __all__ = [
+    'check_arch_batch',
     'check_loss',
     'check_optimizer_state',
     'check_optimizers',
     'check_options',
     'check_state',
+    'hypergradient_for',
+    'pair_of',
     'params_of',
 ]
 
@@ -80,6 +87,27 @@ def check_optimizers(
         )
 
 
+def hypergradient_for(
+    given: str | ConfigDict | Hypergradient, *, single_level: bool, autocast: str | None
+) -> Hypergradient:
+    """Return a hypergradient, if the options of the search can be combined with it.
+
+    Raises:
+        ConfigError: A single-level search of other than first order, or a
+            precision in which finite differences mean nothing.
+    """
+    hypergradient: Hypergradient = (
+        given if isinstance(given, Hypergradient) else build_hypergradient(given)
+    )
+    if single_level and not isinstance(hypergradient, FirstOrder):
+        raise ConfigError(
+            "A single-level search has one loss, so expected hypergradient='first_order', but "
+            f'got {given!r}'
+        )
+    check_precision(autocast, hypergradient)
+    return hypergradient
+
+
 def check_options(grad_clip: Any, arch_interval: Any) -> None:
     """Refuse options outside of their range.
 
@@ -139,3 +167,20 @@ def check_loss(loss: Any) -> Tensor:
             'the supernet frozen, or does the loss detach its input?'
         )
     return loss.reshape(())
+
+
+def check_arch_batch(batch: Any, where: str) -> None:
+    """Refuse a step of the architecture without a batch for it."""
+    if batch is None:
+        raise InputError(
+            f'The step of {where} moves the architecture: expected `arch_batch` to be a pair '
+            '(inputs, targets), but got None'
+        )
+
+
+def pair_of(batch: Any) -> tuple[Any, Any]:
+    """Return the inputs and the targets of a batch."""
+    if not isinstance(batch, Sequence) or len(batch) != 2:
+        came = f'{len(batch)} parts' if isinstance(batch, Sequence) else type(batch).__name__
+        raise InputError(f'Expected a batch to be a pair (inputs, targets), but got {came}')
+    return batch[0], batch[1]

@@ -9,78 +9,89 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .copies import copied, copy_into
+
 __all__ = [
+    'SavedBuffers',
     'buffers_kept',
     'buffers_kept_on_error',
     'frozen',
     'get_rng_state',
     'in_mode',
-    'replaced',
+    'lent',
     'replayed',
     'set_rng_state',
+    'values_kept',
 ]
 
 
+class SavedBuffers:
+    """The buffers of a module at one moment: which tensors they are, and their values.
+
+    Args:
+        module: Whose buffers are copied.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        # A module may also assign a new tensor instead of changing the one it has.
+        self._places = [(part._buffers, dict(part._buffers)) for part in module.modules()]
+        found = {id(b): b for _, own in self._places for b in own.values() if b is not None}
+        self._tensors = list(found.values())
+        self._values = copied(self._tensors)
+
+    def put_back(self) -> None:
+        """Restore every buffer."""
+        for buffers, entries in self._places:
+            if buffers or entries:
+                buffers.clear()
+                buffers.update(entries)
+        copy_into(self._tensors, self._values)
+
+
 @contextmanager
-def buffers_kept_on_error(module: nn.Module) -> Iterator[None]:
+def buffers_kept_on_error(module: nn.Module) -> Iterator[SavedBuffers]:
     """Put every buffer of ``module`` back if the block raises."""
-    put_back = _save_buffers(module)
+    saved = SavedBuffers(module)
     try:
-        yield
+        yield saved
     except BaseException:
-        put_back()
+        saved.put_back()
         raise
 
 
 @contextmanager
-def buffers_kept(module: nn.Module) -> Iterator[None]:
+def buffers_kept(module: nn.Module, saved: SavedBuffers | None = None) -> Iterator[None]:
     """Put every buffer of ``module`` back after the block.
 
     Running statistics then show no trace of passes at weights that were never
     the network's own.
+
+    Args:
+        module: Whose buffers are kept.
+        saved: Copies that somebody else has made of them as they are now.
     """
-    put_back = _save_buffers(module)
+    saved = SavedBuffers(module) if saved is None else saved
     try:
         yield
     finally:
-        put_back()
-
-
-def _save_buffers(module: nn.Module) -> Callable[[], None]:
-    """Return a function that restores every buffer: which tensor it is, and its values."""
-    tensors = list(module.buffers())
-    saved = [tensor.clone() for tensor in tensors]
-    # A module may also assign a new tensor instead of changing the one it has.
-    places = [(part._buffers, dict(part._buffers)) for part in module.modules()]
-
-    def put_back() -> None:
-        for buffers, entries in places:
-            buffers.clear()
-            buffers.update(entries)
-        _copy_back(tensors, saved)
-
-    return put_back
-
-
-def _copy_back(tensors: Sequence[Tensor], saved: Sequence[Tensor]) -> None:
-    with torch.no_grad():
-        for tensor, value in zip(tensors, saved, strict=True):
-            tensor.copy_(value)
+        saved.put_back()
 
 
 @contextmanager
-def replaced(params: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
-    """Give parameters other values inside of the block; bit for bit the same after it.
+def values_kept(params: Sequence[Tensor]) -> Iterator[Callable[[], None]]:
+    """Put the values of parameters back after the block, bit for bit.
 
-    The parameters stay the same objects.  No graph that was built before may
-    be differentiated inside of the block.
+    The parameters stay the same objects.  No graph that was built before they
+    were moved may be differentiated afterwards.
+
+    Yields:
+        A function that puts them back at once; it can be called repeatedly.
     """
-    saved = [param.detach().clone() for param in params]
+    saved = copied(params)
     try:
-        _copy_back(params, values)
-        yield
+        yield lambda: copy_into(params, saved)
     finally:
-        _copy_back(params, saved)
+        copy_into(params, saved)
 
 
 @contextmanager
@@ -94,6 +105,16 @@ def frozen(params: Sequence[Tensor]) -> Iterator[None]:
     finally:
         for param, flag in zip(params, flags, strict=True):
             param.requires_grad_(flag)
+
+
+@contextmanager
+def lent(borrower: Any, name: str, value: Any) -> Iterator[None]:
+    """Give an object an attribute inside of the block, and take it away after it."""
+    setattr(borrower, name, value)
+    try:
+        yield
+    finally:
+        delattr(borrower, name)
 
 
 @contextmanager

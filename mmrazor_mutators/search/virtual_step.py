@@ -59,26 +59,58 @@ def _sgd(
 
     Its own code, in differentiable mode, detaches the first momentum buffer.
     """
-    group_of = {id(p): group for group in optimizer.param_groups for p in group['params']}
-    stepped = []
-    for param, grad in zip(params, grads, strict=True):
-        weight, group = param.detach(), group_of[id(param)]
-        if grad is None:
-            stepped.append(weight.clone())
-            continue
-        change = -grad if group['maximize'] else grad
+    grad_of = {id(p): g for p, g in zip(params, grads, strict=True)}
+    stepped = {id(p): p.detach().clone() for p in params if grad_of[id(p)] is None}
+    for group in optimizer.param_groups:
+        moved = [p for p in group['params'] if grad_of[id(p)] is not None]
+        # The first step of a momentum differs from those after it.
+        for first in (True, False):
+            part = [p for p in moved if (_momentum_of(optimizer, p) is None) == first]
+            if part:
+                state = [p.detach() for p in part], [_momentum_of(optimizer, p) for p in part]
+                values = _SgdStep.apply(group, *state, *(grad_of[id(p)] for p in part))
+                stepped.update(zip(map(id, part), values, strict=True))
+    return [stepped[id(p)] for p in params]
+
+
+def _momentum_of(optimizer: Optimizer, param: Tensor) -> Tensor | None:
+    return optimizer.state.get(param, {}).get('momentum_buffer')
+
+
+class _SgdStep(torch.autograd.Function):
+    """Steps parameters that have all a momentum buffer, or all none, with few kernels."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        group: dict[str, Any],
+        weights: list[Tensor],
+        buffers: list[Tensor],
+        *grads: Tensor,
+    ) -> tuple[Tensor, ...]:
+        change, momentum, share = list(grads), group['momentum'], 1.0
+        if group['maximize']:
+            change = list(torch._foreach_neg(change))
         if group['weight_decay'] != 0:
-            change = change + group['weight_decay'] * weight
-        if group['momentum'] != 0:
-            previous = optimizer.state.get(param, {}).get('momentum_buffer')
-            buffer = (
-                change
-                if previous is None
-                else group['momentum'] * previous + (1 - group['dampening']) * change
-            )
-            change = change + group['momentum'] * buffer if group['nesterov'] else buffer
-        stepped.append(weight - group['lr'] * change)
-    return stepped
+            change = list(torch._foreach_add(change, weights, alpha=group['weight_decay']))
+        if momentum != 0:
+            buffer = change
+            if buffers[0] is not None:
+                share = 1 - group['dampening']
+                buffer = list(torch._foreach_mul(buffers, momentum))
+                torch._foreach_add_(buffer, change, alpha=share)
+            if group['nesterov']:
+                share = 1 + momentum * share
+                change = list(torch._foreach_add(change, buffer, alpha=momentum))
+            else:
+                change = buffer
+        # It is linear in the gradient: this times it, and something else.
+        ctx.factor = (1 if group['maximize'] else -1) * group['lr'] * share
+        return tuple(torch._foreach_sub(weights, torch._foreach_mul(change, group['lr'])))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, None, *torch._foreach_mul(list(grads), ctx.factor)
 
 
 def _by_its_own_code(

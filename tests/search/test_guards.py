@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+from mmrazor_mutators.search.copies import copy_into
 from mmrazor_mutators.search.guards import (
     buffers_kept,
     buffers_kept_on_error,
     frozen,
     get_rng_state,
-    replaced,
     replayed,
     set_rng_state,
+    values_kept,
 )
 
 
@@ -35,13 +36,14 @@ any_floats = st.lists(st.floats(width=64), min_size=1, max_size=4)
 
 @given(first=any_floats, second=any_floats, fails=st.booleans())
 @settings(max_examples=30, deadline=None, derandomize=True, database=None)
-def test_replaced(first: list[float], second: list[float], fails: bool) -> None:
+def test_values_kept(first: list[float], second: list[float], fails: bool) -> None:
     """NaN, infinities and -0.0 come back as well; ``w + d - d`` would not do that."""
     params = [nn.Parameter(torch.tensor(v, dtype=torch.float64)) for v in (first, second)]
     bits, places = bits_of(params), [param.data_ptr() for param in params]
     values = [torch.randn_like(param) for param in params]
     try:
-        with replaced(params, values):
+        with values_kept(params):
+            copy_into(params, values)
             for param, value in zip(params, values, strict=True):
                 assert_close(param.detach(), value, rtol=0, atol=0)
             if fails:
@@ -53,10 +55,10 @@ def test_replaced(first: list[float], second: list[float], fails: bool) -> None:
     assert all(param.requires_grad and param.grad is None for param in params)
 
 
-def test_replaced_by_values_of_the_wrong_shape() -> None:
+def test_values_of_the_wrong_shape() -> None:
     params = [nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))]
-    with pytest.raises(RuntimeError), replaced(params, [torch.zeros(2), torch.zeros(4)]):
-        pass
+    with pytest.raises(RuntimeError), values_kept(params):
+        copy_into(params, [torch.zeros(2), torch.zeros(4)])
     assert bits_of(params) == bits_of([torch.ones(2), torch.ones(3)])
 
 

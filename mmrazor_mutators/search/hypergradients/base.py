@@ -23,6 +23,9 @@ class BilevelProblem(Protocol):
         weights: The parameters :math:`w`, in the order of ``weight_optimizer``.
         arch_params: The parameters :math:`\alpha`.
         weight_optimizer: Takes the steps in :math:`w`.
+
+    It may have ``saved_buffers`` too: copies of the supernet's as they are when
+    a hypergradient is called, which then need not be copied once more.
     """
 
     supernet: nn.Module

@@ -19,6 +19,7 @@ class ConjugateGradient(Implicit):
     Hestenes & Stiefel 1952; for hypergradients, Pedregosa, ICML 2016.  The
     method is meant for a positive definite matrix; it stops where it meets a
     direction of no or negative curvature, and damping makes room for some.
+    Whether to stop is looked up on the device, twice in each iteration.
 
     Args:
         num_iterations: At most this many products with :math:`H`, from 1 on.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ...errors import ConfigError
 from ...registry import HYPERGRADIENTS
-from ..guards import frozen, get_rng_state, replaced, replayed
+from ..guards import frozen, get_rng_state, replayed
 from .base import BilevelProblem
-from .tensors import add, filled, norm
+from .tensors import filled, norm
 from .unrolled import Unrolled
 
 __all__ = ['FiniteDifference']
@@ -43,16 +44,18 @@ class FiniteDifference(Unrolled):
     def mixed_product(
         self, problem: BilevelProblem, train_batch: Any, direction: Sequence[Tensor]
     ) -> list[Tensor]:
-        """Return the central difference of the architecture gradients."""
+        """Return the central difference of the architecture gradients; moves the weights."""
         length = norm(direction)
         # Without a direction there is nothing to differentiate along, and 0 is exact.
         epsilon = self.radius / length.clamp_min(self.radius * 1e-20)
-        weights = [weight.detach().clone() for weight in problem.weights]
-        draws = get_rng_state()
-        sides = []
-        for sign in (1.0, -1.0):
-            moved = add(weights, direction, sign * epsilon)
-            with replayed(draws), replaced(problem.weights, moved), frozen(problem.weights):
+        step, draws, sides = list(direction), get_rng_state(), []
+        with torch.no_grad():
+            torch._foreach_mul_(step, epsilon)
+        # In place, which takes no further copy of the weights.
+        for times in (1.0, -2.0):
+            with torch.no_grad():
+                torch._foreach_add_(list(problem.weights), step, alpha=times)
+            with replayed(draws), frozen(problem.weights):
                 loss = problem.train_loss(train_batch)
                 grads = problem.gradient(loss, problem.arch_params)
             sides.append(filled(grads, problem.arch_params))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..compilation import uncompiled
 from ..guards import buffers_kept
 from .base import ArchGradient, BilevelProblem, Hypergradient
 from .tensors import dot, filled, gradients
@@ -38,12 +39,14 @@ class Implicit(Hypergradient):
     ) -> ArchGradient:
         """Return the architecture loss at the weights and its total derivative."""
         weights, arch_params = list(problem.weights), list(problem.arch_params)
-        with buffers_kept(problem.supernet):
+        with buffers_kept(problem.supernet, getattr(problem, 'saved_buffers', None)):
             loss = problem.arch_loss(arch_batch)
             grads = problem.gradient(loss, [*arch_params, *weights])
             direct = filled(grads[: len(arch_params)], arch_params)
             loss_grads = grads[len(arch_params) :]
-            train_grads = gradients(problem.train_loss(train_batch), weights, create_graph=True)
+            with uncompiled():
+                train_loss = problem.train_loss(train_batch)
+            train_grads = gradients(train_loss, weights, create_graph=True)
             # A weight outside of the training loss depends on no architecture parameter.
             vector = filled(
                 [

@@ -62,7 +62,9 @@ def unshared(grads: Sequence[Tensor | None]) -> list[Tensor | None]:
 
 def add(a: Sequence[Tensor], b: Sequence[Tensor], scale: float | Tensor = 1.0) -> list[Tensor]:
     """Return ``a + scale * b``."""
-    return [x + scale * y for x, y in zip(a, b, strict=True)]
+    if isinstance(scale, Tensor):
+        return list(torch._foreach_add(list(a), torch._foreach_mul(list(b), scale)))
+    return list(torch._foreach_add(list(a), list(b), alpha=scale))
 
 
 def dot(a: Sequence[Tensor | None], b: Sequence[Tensor]) -> Tensor:
@@ -71,8 +73,9 @@ def dot(a: Sequence[Tensor | None], b: Sequence[Tensor]) -> Tensor:
     >>> dot([torch.tensor([1.0, 2.0]), None], [torch.tensor([3.0, 4.0]), torch.tensor([5.0])])
     tensor(11.)
     """
-    products = [(x * y).sum() for x, y in zip(a, b, strict=True) if x is not None]
-    return torch.stack(products).sum()
+    pairs = [(x, y) for x, y in zip(a, b, strict=True) if x is not None]
+    products = torch._foreach_mul([x for x, _ in pairs], [y for _, y in pairs])
+    return torch.stack([product.sum() for product in products]).sum()
 
 
 def norm(a: Sequence[Tensor]) -> Tensor:

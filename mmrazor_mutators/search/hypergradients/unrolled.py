@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ..guards import buffers_kept, frozen, get_rng_state, replaced, replayed
+from ..compilation import uncompiled
+from ..copies import copy_into
+from ..guards import buffers_kept, frozen, get_rng_state, replayed, values_kept
 from ..virtual_step import pull_back, virtual_step
 from .base import ArchGradient, BilevelProblem, Hypergradient
 from .tensors import dot, filled, gradients
@@ -39,15 +41,17 @@ class Unrolled(Hypergradient):
     ) -> ArchGradient:
         """Return the architecture loss after the virtual step and its total derivative."""
         weights, arch_params = problem.weights, problem.arch_params
-        with buffers_kept(problem.supernet):
+        saved = getattr(problem, 'saved_buffers', None)
+        with buffers_kept(problem.supernet, saved), values_kept(weights) as put_back:
             draws = get_rng_state()
             with frozen(arch_params):
                 train_grads = problem.gradient(problem.train_loss(train_batch), weights)
             leaves = [g if g is None else g.detach().requires_grad_() for g in train_grads]
             stepped = virtual_step(problem.weight_optimizer, weights, leaves)
-            with replaced(weights, [value.detach() for value in stepped]):
-                loss = problem.arch_loss(arch_batch)
-                grads = problem.gradient(loss, [*arch_params, *weights])
+            copy_into(weights, stepped)
+            loss = problem.arch_loss(arch_batch)
+            grads = problem.gradient(loss, [*arch_params, *weights])
+            put_back()
             direct = filled(grads[: len(arch_params)], arch_params)
             direction = pull_back(stepped, leaves, filled(grads[len(arch_params) :], weights))
             with replayed(draws):
@@ -62,7 +66,8 @@ class Unrolled(Hypergradient):
         r"""Return :math:`\nabla^2_{\alpha, w} L_\mathrm{train}\, u` for a direction :math:`u`.
 
         Every loss has to be evaluated with the draws of the current random
-        state.
+        state.  The weights may be moved, and the direction be overwritten: the
+        caller puts the weights back, and needs the direction no more.
         """
 
 
@@ -74,7 +79,8 @@ def exact_mixed_product(
     The gradient is differentiated once more, so every operation of the
     supernet needs a second derivative.
     """
-    loss = problem.train_loss(train_batch)
+    with uncompiled():
+        loss = problem.train_loss(train_batch)
     train_grads = gradients(loss, problem.weights, create_graph=True)
     inner = dot(train_grads, direction)
     return filled(problem.gradient(inner, problem.arch_params), problem.arch_params)

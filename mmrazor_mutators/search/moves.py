@@ -1,0 +1,184 @@
+"""Steps of the optimizers, and the one look at whether they may be taken."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..errors import NonFiniteLossError
+from .copies import copied, copy_into, laid_out_as
+from .hypergradients.tensors import norm
+
+__all__ = ['Verdicts', 'clip_', 'move', 'undo_of']
+
+
+class _Claim(NamedTuple):
+    """That a loss and the norm of its gradient are finite."""
+
+    which: str
+    loss: Tensor
+    size: Tensor
+    undo: Callable[[], None]
+
+
+class Verdicts:
+    """Collects what has to be finite, and looks at all of it at once.
+
+    Every look lets the host wait for the device.
+
+    Args:
+        where: Says in a message which step it is.
+    """
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self._claims: list[_Claim] = []
+
+    def claim(
+        self,
+        which: str,
+        loss: Tensor,
+        grads: Sequence[Tensor | None],
+        undo: Callable[[], None] = lambda: None,
+    ) -> Tensor:
+        """Remember what :meth:`look` is to look at; return the norm of the gradient.
+
+        Args:
+            which: The name of the loss.
+            loss: A scalar.
+            grads: Its gradient.
+            undo: Takes back what is done as if it were finite.
+        """
+        loss, used = loss.detach(), [grad for grad in grads if grad is not None]
+        size = norm(used) if used else torch.zeros_like(loss)
+        self._claims.append(_Claim(which, loss, size, undo))
+        return size
+
+    @contextmanager
+    def trusting(
+        self,
+        which: str,
+        loss: Tensor,
+        grads: Sequence[Tensor | None],
+        undo: Callable[[], None],
+    ) -> Iterator[None]:
+        """Claim, and act on it inside of the block; undone at once if that raises."""
+        self.claim(which, loss, grads, undo)
+        try:
+            yield
+        except BaseException:
+            undo()
+            raise
+
+    def look(self) -> None:
+        """Read every claim; undo all from the first one on that does not hold.
+
+        Raises:
+            NonFiniteLossError: A claim that does not hold.
+        """
+        claims, self._claims = self._claims, []
+        if not claims:
+            return
+        like = claims[0].loss
+        read = [x.to(like.device) for claim in claims for x in (claim.loss, claim.size)]
+        values = torch.stack(read).tolist()
+        for i, claim in enumerate(claims):
+            loss, size = values[2 * i : 2 * i + 2]
+            if not math.isfinite(loss + size):
+                for wrong in reversed(claims[i:]):
+                    wrong.undo()
+                raise NonFiniteLossError(_message(claim.which, loss, size, self.where))
+
+    @contextmanager
+    def read_on_error(self) -> Iterator[None]:
+        """Look at what is still unread if the block raises, since that may have come of it.
+
+        Raises:
+            NonFiniteLossError: It has; what the block raised is the cause.
+        """
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self.look()
+            except NonFiniteLossError as earlier:
+                if isinstance(error, Exception):
+                    raise earlier from error
+            raise
+
+
+def _message(which: str, loss: float, size: float, where: str) -> str:
+    what = f'The {which} loss is {loss:g}'
+    if math.isfinite(loss):
+        what = f'The gradient of the {which} loss ({loss:g}) is {size:g}'
+    return (
+        f'{what} in {where}; no step was taken. Look for NaN in the batch, or lower the '
+        'learning rates or set grad_clip'
+    )
+
+
+def clip_(grads: Sequence[Tensor | None], size: Tensor, limit: float | None) -> None:
+    """Scale gradients down to a largest norm, in place and without a look at the device.
+
+    Args:
+        grads: Of all parameters together.
+        size: Their norm.
+        limit: The largest norm, above 0; ``None`` for no limit.
+    """
+    used = [grad for grad in grads if grad is not None]
+    if limit is not None and used:
+        torch._foreach_mul_(used, (limit / (size + 1e-6)).clamp(max=1.0))
+
+
+def move(
+    optimizer: Optimizer, params: Sequence[Tensor], grads: Sequence[Tensor | None]
+) -> None:
+    """Take a step of an optimizer with the given gradients.
+
+    As after ``backward()``, and as fused kernels need it, each lies in memory
+    as its parameter does.
+    """
+    for param, grad in zip(params, grads, strict=True):
+        param.grad = None if grad is None else laid_out_as(param, grad)
+    optimizer.step()
+
+
+def undo_of(
+    optimizer: Optimizer, params: Sequence[Tensor], owner: nn.Module
+) -> Callable[[], None]:
+    """Return a function that takes a step back: all that it changes is as it is now.
+
+    Args:
+        optimizer: Takes the step; of its state, tensors are copied, and other
+            values are expected to be replaced, not changed.
+        params: Its parameters, with their ``.grad``.
+        owner: Mends its parameters, buffers and attributes after the step.
+    """
+    grads = [(param, param.grad) for param in params]
+    groups = [(group, dict(group)) for group in optimizer.param_groups]
+    states = {param: dict(state) for param, state in optimizer.state.items()}
+    attributes = [(vars(part), dict(vars(part))) for part in owner.modules()]
+    buffers = [(part._buffers, dict(part._buffers)) for part in owner.modules()]
+    of_state = (value for state in states.values() for value in state.values())
+    found = [*params, *owner.parameters(), *owner.buffers(), *of_state]
+    tensors = list({id(x): x for x in found if isinstance(x, Tensor)}.values())
+    values = copied(tensors)
+
+    def undo() -> None:
+        for kept, entries in (*groups, *attributes, *buffers):
+            kept.clear()
+            kept.update(entries)
+        optimizer.state.clear()
+        for param, state in states.items():
+            optimizer.state[param] = state
+        for param, grad in grads:
+            param.grad = grad
+        copy_into(tensors, values)
+
+    return undo
