@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import mmrazor_mutators as mm
+from mmrazor_mutators.search.memory import peak_bytes
 
 Step = Callable[[], None]
 
@@ -131,26 +132,6 @@ def seconds(step: Step, device: str) -> tuple[float, float]:
     return time.process_time() - cpu, time.perf_counter() - wall
 
 
-def peak_megabytes(step: Step, device: str) -> float:
-    """Return the most memory that a step holds beyond what is there when it begins."""
-    if device.startswith('cuda'):
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as profile:
-        step()
-    held = peak = 0
-    events = profile.profiler.kineto_results.events()  # type: ignore[union-attr]
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        if event.name() == '[memory]':
-            held += event.nbytes()
-            peak = max(peak, held)
-    return peak / 2**20
-
-
 def bare_convolutions(
     supernet: nn.Module, images: torch.Tensor, repeat: int, device: str
 ) -> float:
@@ -207,7 +188,7 @@ def measure(
         'wall': median(b[1] for _, b in pairs),
         'ratio': median(ratios),
         'range': (min(ratios), max(ratios)),
-        'memory': [peak_megabytes(step, args.device) for step in (theirs, ours)],
+        'memory': [peak_bytes(step, args.device) / 2**20 for step in (theirs, ours)],
         'supernet': supernet,
         'images': images,
     }

@@ -1,8 +1,8 @@
 """Work that several candidates do on one tensor, done once.
 
 Candidates that read the same source often begin alike: with a ReLU, with a
-pooling.  One that tells how it begins (:meth:`prologue`) and how it goes on
-(:meth:`epilogue`) shares that beginning with all others of the same key inside
+pooling.  One that tells how it begins (``prologue``) and how it goes on
+(``epilogue``) shares that beginning with all others of the same key inside
 of ``with shared_work():``, which the cells of the supernets are.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Prologue', 'run_candidate', 'shared_work']
+__all__ = ['Begun', 'Prologue', 'begin', 'finish', 'run_candidate', 'shared_work']
 
 
 class Prologue(NamedTuple):
@@ -75,8 +75,20 @@ def _is_hooked(module: nn.Module) -> bool:
     )
 
 
-def run_candidate(module: Any, x: Any, weight: Tensor | None = None) -> Tensor:
-    """Return ``weight * module(x)``, with whatever was done for ``x`` already.
+class Begun(NamedTuple):
+    """A candidate that has begun.
+
+    Attributes:
+        value: What its prologue made of the source, or the source itself.
+        shares: Whether that is a prologue's.
+    """
+
+    value: Any
+    shares: bool
+
+
+def begin(module: Any, x: Any) -> Begun:
+    """Run the prologue of a candidate, unless it was run for ``x`` already.
 
     A candidate joins in by two methods: ``prologue()`` returns a
     :class:`Prologue`, or ``None`` to be left alone in its current state, and
@@ -84,23 +96,33 @@ def run_candidate(module: Any, x: Any, weight: Tensor | None = None) -> Tensor:
     multiply its output at no cost, as a norm can, has a third,
     ``scaled_epilogue(shared, weight)``, which returns a new tensor.  Hooks on a
     candidate keep it out.
-
-    Args:
-        module: The candidate.
-        x: Its input.
-        weight: A scalar tensor; ``None`` for the bare output.
     """
     prologue = None
     if hasattr(module, 'prologue') and not _is_hooked(module):
         prologue = module.prologue()
-    if prologue is None:
-        return module(x) if weight is None else weight * module(x)
-    shared = _shared(prologue, x)
+    return Begun(x, False) if prologue is None else Begun(_shared(prologue, x), True)
+
+
+def finish(module: Any, begun: Begun, weight: Tensor | None = None) -> Tensor:
+    """Return ``weight * module(x)`` of a candidate that has begun with ``x``."""
+    if not begun.shares:
+        return module(begun.value) if weight is None else weight * module(begun.value)
     if weight is None:
-        return module.epilogue(shared)
+        return module.epilogue(begun.value)
     if hasattr(module, 'scaled_epilogue'):
-        return module.scaled_epilogue(shared, weight)
-    return weight * module.epilogue(shared)
+        return module.scaled_epilogue(begun.value, weight)
+    return weight * module.epilogue(begun.value)
+
+
+def run_candidate(module: Any, x: Any, weight: Tensor | None = None) -> Tensor:
+    """Return ``weight * module(x)``, with whatever was done for ``x`` already.
+
+    Args:
+        module: The candidate; see :func:`begin`.
+        x: Its input.
+        weight: A scalar tensor; ``None`` for the bare output.
+    """
+    return finish(module, begin(module, x), weight)
 
 
 def _shared(prologue: Prologue, x: Any) -> Any:

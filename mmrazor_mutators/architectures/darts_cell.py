@@ -79,6 +79,9 @@ class DartsCell(nn.Module):
         ``(N, num_nodes * channels, H, W)``, halved and rounded up in a reduction.
     """
 
+    # A search may recompute it in the backward pass, to save memory.
+    is_cell = True
+
     def __init__(
         self,
         num_nodes: int,

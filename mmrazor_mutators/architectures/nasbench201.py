@@ -36,6 +36,9 @@ class NasBench201Cell(nn.Module):
         ``(N, channels, H, W)`` to the same.
     """
 
+    # A search may recompute it in the backward pass, to save memory.
+    is_cell = True
+
     def __init__(self, channels: int) -> None:
         super().__init__()
         choice_args = {'in_channels': channels, 'out_channels': channels, 'stride': 1}

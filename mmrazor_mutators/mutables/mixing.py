@@ -2,17 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from operator import add
 
 import torch
 from torch import Tensor, nn
 
-from ..sharing import run_candidate
+from ..sharing import Begun, begin, finish, run_candidate
 from ..typing import Mixture
 
-__all__ = ['mix']
+__all__ = ['WeightedSum', 'mix', 'summing_with', 'weighted_sum']
+
+WeightedSum = Callable[[Sequence[nn.Module], Sequence[Begun], Sequence[Tensor]], Tensor]
+"""``(candidates, what they begin with, scalar weights) -> weighted sum of outputs``."""
+
+
+class _Running(threading.local):
+    weighted_sum: WeightedSum | None = None
+
+
+_running = _Running()
+
+
+@contextmanager
+def summing_with(compute: WeightedSum) -> Iterator[None]:
+    """Let ``compute`` stand in for :func:`weighted_sum` inside of the block, in this thread."""
+    previous = _running.weighted_sum
+    _running.weighted_sum = compute
+    try:
+        yield
+    finally:
+        _running.weighted_sum = previous
+
+
+def weighted_sum(
+    modules: Sequence[nn.Module], begun: Sequence[Begun], weights: Sequence[Tensor]
+) -> Tensor:
+    """Return the weighted sum of what candidates make of what they have begun with."""
+    return reduce(_accumulate, map(finish, modules, begun, weights))
 
 
 def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture) -> Tensor:
@@ -42,8 +72,9 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
     zeros = {i for i in everything if getattr(modules[i], 'is_zero', False)}
     # Where all that runs is zero, one of them still has to give the shape.
     live = [i for i in paths if i not in zeros] or list(paths)[:1]
-    terms = (run_candidate(modules[i], inputs[i], weights[i]) for i in live)
-    total = reduce(_accumulate, terms)
+    begun = [begin(modules[i], inputs[i]) for i in live]
+    compute = _running.weighted_sum or weighted_sum
+    total = compute([modules[i] for i in live], begun, [weights[i] for i in live])
     for i in mixture.silent:
         if i not in zeros:
             with torch.no_grad():

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..errors import BindingError, InputError
 from ..mutables import MutableModule, find_mutables
 from ..typing import Mixture
 
-__all__ = ['ForwardScope', 'SpaceRelaxation', 'bind', 'is_bound', 'release']
+__all__ = ['ForwardScope', 'SpaceRelaxation', 'bind', 'is_bound', 'release', 'scopes_of']
 
 
 def _in_backward() -> bool:
@@ -90,6 +90,23 @@ class ForwardScope:
         finally:
             self._fixed = previous
 
+    def remember(self) -> Callable[[], AbstractContextManager[None]]:
+        """Return what opens a block in which the pass that is running now goes on.
+
+        A segment that is recomputed then sees the mixtures of its own pass,
+        even if another pass has begun since.
+        """
+        return partial(self._going_on, self._mixtures if self.is_open else {}, self._entered)
+
+    @contextmanager
+    def _going_on(self, mixtures: dict[str, Mixture], entered: list[int]) -> Iterator[None]:
+        current = self._mixtures, self._entered
+        self._mixtures, self._entered = mixtures, list(entered)
+        try:
+            yield
+        finally:
+            self._mixtures, self._entered = current
+
     def mixture(self, space_id: str) -> Mixture | None:
         """Return the mixture of a space, or ``None`` outside of any forward pass."""
         if not self.is_open:
@@ -126,6 +143,11 @@ class SpaceRelaxation:
         self._arch_param = arch_param
         self._relax = relax
         self._scope = scope
+
+    @property
+    def scope(self) -> ForwardScope:
+        """What holds the mixtures of the forward pass that is running."""
+        return self._scope
 
     def __call__(self, arch_param: Tensor) -> Mixture:
         """Return the mixture, shared within a forward pass."""
@@ -189,6 +211,16 @@ def release(mutable: nn.Module) -> None:
     """Take back what :func:`bind` lent; the class-level ``forward`` shows again."""
     if is_bound(mutable):
         del mutable.__dict__['forward']
+
+
+def scopes_of(module: nn.Module) -> list[ForwardScope]:
+    """Return the scopes of all mutators that mutables inside of ``module`` are bound to."""
+    scopes: dict[int, ForwardScope] = {}
+    for mutable in filter(is_bound, module.modules()):
+        relax = mutable.__dict__['forward'].keywords.get('relax')
+        if isinstance(relax, SpaceRelaxation):
+            scopes[id(relax.scope)] = relax.scope
+    return [*scopes.values()]
 
 
 def given_mixture(weights: Tensor | Mixture, mutables: Sequence[MutableModule]) -> Mixture:

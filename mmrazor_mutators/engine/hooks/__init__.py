@@ -2,7 +2,14 @@
 
 from .drop_path import DropPathProbHook
 from .epoch_seed import EpochSeedHook
+from .peak_memory import PeakMemoryHook
 from .progress import ProgressHook
 from .search_subnet import SearchSubnetHook
 
-__all__ = ['DropPathProbHook', 'EpochSeedHook', 'ProgressHook', 'SearchSubnetHook']
+__all__ = [
+    'DropPathProbHook',
+    'EpochSeedHook',
+    'PeakMemoryHook',
+    'ProgressHook',
+    'SearchSubnetHook',
+]

@@ -18,7 +18,22 @@ from torch import Tensor
 
 from ...registry import HOOKS
 
-__all__ = ['ProgressHook']
+__all__ = ['ProgressHook', 'open_bar']
+
+
+def open_bar(console: Console, title: str, total: int, completed: int = 0) -> Progress:
+    """Open a progress bar of one task, which tells what its field ``shown`` says."""
+    progress = Progress(
+        TextColumn('[bold]{task.description}'),
+        BarColumn(bar_width=12),  # All of it fits a line of 80 characters.
+        TimeRemainingColumn(compact=True),
+        TextColumn('{task.fields[shown]}'),
+        console=console,
+        transient=True,
+    )
+    progress.add_task(title, total=total, completed=completed, shown='')
+    progress.start()
+    return progress
 
 
 @HOOKS.register_module()
@@ -48,21 +63,8 @@ class ProgressHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Open the bar."""
         if is_main_process() and self.console.is_terminal:
-            self._progress = Progress(
-                TextColumn('[bold]{task.description}'),
-                BarColumn(bar_width=12),  # All of it fits a line of 80 characters.
-                TimeRemainingColumn(compact=True),
-                TextColumn('{task.fields[shown]}'),
-                console=self.console,
-                transient=True,
-            )
-            self._task = self._progress.add_task(
-                self.title,
-                total=runner.max_iters,
-                completed=runner.iter,
-                shown='',
-            )
-            self._progress.start()
+            self._progress = open_bar(self.console, self.title, runner.max_iters, runner.iter)
+            self._task = self._progress.task_ids[0]
 
     def before_train_epoch(self, runner: Any) -> None:
         """Begin to average."""
