@@ -2,6 +2,7 @@
 
 from .channels import channel_shuffle, rejoin_channels
 from .dirichlet import dirichlet_concentration, dirichlet_kl_to_uniform, dirichlet_sample
+from .divisible import make_divisible
 from .entmax import differentiable_entmax
 from .expected_cost import (
     expected_cost,
@@ -51,6 +52,7 @@ __all__ = [
     'local_averages',
     'log_cost_product_loss',
     'log_partition',
+    'make_divisible',
     'one_hot_argmax',
     'pair_gates',
     'reinmax',

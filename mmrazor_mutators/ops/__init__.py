@@ -10,12 +10,14 @@ from .darts_series import (
     DartsSkipConnect,
     DartsZero,
 )
+from .mobilenet_series import MBBlock
 from .nasbench201 import (
     NasBench201AvgPool,
     NasBench201Conv,
     NasBench201SkipConnect,
     NasBench201Zero,
 )
+from .shufflenet_series import ShuffleBlock, ShuffleXception
 
 __all__ = [
     'BaseOP',
@@ -26,9 +28,12 @@ __all__ = [
     'DartsZero',
     'FactorizedReduce',
     'Identity',
+    'MBBlock',
     'NasBench201AvgPool',
     'NasBench201Conv',
     'NasBench201SkipConnect',
     'NasBench201Zero',
+    'ShuffleBlock',
+    'ShuffleXception',
     'StandardConv',
 ]

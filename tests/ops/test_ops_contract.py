@@ -15,7 +15,7 @@ import mmrazor_mutators as mm
 from mmrazor_mutators.errors import ConfigError
 from mmrazor_mutators.ops import BaseOP
 
-REQUIRED = {'kernel_size': 3, 'pool_type': 'max'}
+REQUIRED = {'expand_ratio': 3, 'kernel_size': 3, 'pool_type': 'max'}
 PLACES = [(4, 4, 1), (4, 5, 1), (4, 4, 2), (3, 5, 2)]
 
 OURS = sorted(
