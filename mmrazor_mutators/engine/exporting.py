@@ -57,7 +57,7 @@ def export(
             f'Cannot export to {out.name!r}: {did_you_mean(out.suffix, _SUFFIXES)}'
         )
     state = load_weights(checkpoint)
-    if any(key.startswith('mutator.') for key in state):
+    if any(key.startswith('mutator.') for key in state) or _is_supernet(cfg, state):
         model = build_model(cfg, cfg.model)
         _load(model, state, checkpoint)
         net = model.mutator.export_subnet(model.architecture, subnet)
@@ -112,6 +112,13 @@ def load_weights(checkpoint: Path) -> dict[str, Any]:
     if not isinstance(state, dict) or not state:
         raise ConfigError(f'The file {str(checkpoint)!r} holds no weights of a model')
     return state
+
+
+def _is_supernet(cfg: Config, state: dict[str, Any]) -> bool:
+    """Whether a state is that of the supernet, whose mutator may have none of its own."""
+    if cfg.model.get('retraining') or not cfg.model.get('mutator'):
+        return False
+    return build_model(cfg, cfg.model).state_dict().keys() == state.keys()
 
 
 def _load(model: nn.Module, state: dict[str, Any], checkpoint: Path) -> None:

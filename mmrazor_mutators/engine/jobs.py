@@ -15,13 +15,14 @@ from mmengine.runner import Runner, set_random_seed
 from rich.console import Console
 from torch import nn
 
+from ..algorithms import SPOS
 from ..builder import build_architecture, build_mutator
 from ..errors import ConfigError
 from ..mutables import dump_subnet
 from ..registry import MODELS
 from ..typing import Subnet
 from .config import retrain_config
-from .hooks import EpochSeedHook, ProgressHook, SearchSubnetHook
+from .hooks import EpochSeedHook, PeakMemoryHook, ProgressHook, SearchSubnetHook
 from .runner import build_runner
 
 __all__ = ['Result', 'retrain', 'search']
@@ -74,8 +75,12 @@ def search(
         )
     prepare_work_dir(work_dir, cfg, resume)
     progress = ProgressHook('search', console=console)
-    if hasattr(model.mutator, 'arch_params'):
-        hooks = [EpochSeedHook(), SearchSubnetHook(), progress]
+    learns = hasattr(model.mutator, 'arch_params')
+    if learns or isinstance(model, SPOS):
+        memory = PeakMemoryHook(progress.console)
+        # Of a one-shot search nothing is known before its evolution.
+        found = [SearchSubnetHook()] if learns else []
+        hooks = [EpochSeedHook(), *found, progress, memory]
         runner = build_runner(cfg, model, work_dir, hooks, resume=resume, launcher=launcher)
         train(runner, progress)
     else:
@@ -117,6 +122,12 @@ def retrain(
     """
     cfg = retrain_config(cfg)
     check_training_parts(cfg)
+    if 'arch_dataloader' in cfg.train_cfg:
+        raise ConfigError(
+            'Expected a config for retraining, but `train_cfg` has an arch_dataloader, as a '
+            'search does, and there is no `retrain` section; of MMRazor v0.2.0 take the config '
+            'with retraining=True'
+        )
     if 'test_dataloader' not in cfg:
         raise ConfigError(
             'Expected the config to have a `test_dataloader` to report accuracy on'

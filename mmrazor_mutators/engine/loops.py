@@ -16,7 +16,7 @@ from ..distributed import rank
 from ..errors import ConfigError
 from ..registry import LOOPS
 
-__all__ = ['BilevelTrainLoop']
+__all__ = ['BilevelTrainLoop', 'draws_apart']
 
 
 @LOOPS.register_module()
@@ -105,7 +105,7 @@ class BilevelTrainLoop(EpochBasedTrainLoop):
             if hasattr(sampler, 'set_epoch'):
                 sampler.set_epoch(number)
             # A run that is resumed passes here more often than one that is not.
-            with _draws_apart(self.runner.seed, number):
+            with draws_apart(self.runner.seed, number):
                 batches = iter(self.arch_dataloader)
                 for _ in range(skip):
                     next(batches)
@@ -114,7 +114,7 @@ class BilevelTrainLoop(EpochBasedTrainLoop):
 
 
 @contextmanager
-def _draws_apart(*entropy: int) -> Iterator[None]:
+def draws_apart(*entropy: int) -> Iterator[None]:
     """Seed the generators that loaders and transforms use; later they are as before."""
     kept = random.getstate(), np.random.get_state()
     seed = int(np.random.SeedSequence([*entropy, rank()]).generate_state(1)[0])

@@ -3,6 +3,7 @@
 from .base import MutableModule
 from .differentiable import DifferentiableMutable, GumbelMutable
 from .edge import DifferentiableEdge, GumbelEdge, MutableEdge
+from .live import live_modules, modules_by_choice
 from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
 from .partial import PartialChannelOP, PartialChannels
 from .placeholder import Placeholder, convert_placeholders
@@ -32,8 +33,10 @@ __all__ = [
     'dump_subnet',
     'find_chosen',
     'find_mutables',
+    'live_modules',
     'load_subnet',
     'match_subnet',
+    'modules_by_choice',
     'mutables_inside',
     'traverse',
 ]

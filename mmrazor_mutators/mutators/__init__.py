@@ -12,6 +12,7 @@ from .fbnet import FBNetMutator
 from .gaea import GAEAMutator
 from .gumbel import GDASMutator, SNASMutator
 from .one_path import OnePathMutator
+from .one_shot import OneShotMutator
 from .pc_darts import PCDartsMutator
 from .proxyless import ProxylessMutator
 from .random_search import RandomMutator
@@ -30,6 +31,7 @@ __all__ = [
     'GAEAMutator',
     'GDASMutator',
     'OnePathMutator',
+    'OneShotMutator',
     'PCDartsMutator',
     'ProxylessMutator',
     'RandomMutator',

@@ -1,0 +1,201 @@
+"""The train loop of a one-shot search: a supernet, then an evolution over its paths."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from mmengine.dist import is_main_process
+from mmengine.runner import EpochBasedTrainLoop
+
+from ..algorithms import SPOS
+from ..checks import check_count
+from ..errors import ConfigError
+from ..registry import LOOPS
+from ..search import Evolution, Scored
+from .hooks import ProgressHook
+from .hooks.progress import open_bar
+from .loops import draws_apart
+
+__all__ = ['OneShotTrainLoop']
+
+_FILE = 'evolution.json'
+
+
+@LOOPS.register_module()
+class OneShotTrainLoop(EpochBasedTrainLoop):
+    """Trains a supernet, and lets an evolution find its best path.
+
+    SPOS (Guo et al., ECCV 2020).  The evolution writes ``evolution.json`` into
+    the work directory after each generation: every path evaluated, with its
+    score, costs and generation.  A run that is resumed goes on from there, with
+    the same result.
+
+    Args:
+        runner: The runner, whose model is a :class:`SPOS`.
+        dataloader: Loader of the images that train the supernet, or its config.
+        max_epochs: Number of epochs of the supernet; the evolution has its own.
+        arch_dataloader: Loader of the images on which paths are scored, or its
+            config; best without shuffling and augmentation.
+        evolution: Options of the :class:`Evolution`, by default those of the
+            paper.
+        calibration_batches: From how many training batches each path gets the
+            statistics of its batch norms; the same ones for all paths.  With 0
+            it has those of the supernet.
+        **kwargs: As for ``EpochBasedTrainLoop``.
+
+    Raises:
+        ConfigError: A loader that is missing or has no batch, another model, or
+            an option outside of its range.
+    """
+
+    def __init__(
+        self,
+        runner: Any,
+        dataloader: Any,
+        max_epochs: int,
+        arch_dataloader: Any = None,
+        evolution: Mapping[str, Any] | None = None,
+        calibration_batches: int = 20,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        if not isinstance(self._model, SPOS):
+            raise ConfigError(
+                'Expected the model of an OneShotTrainLoop to be SPOS, but got '
+                f'{type(self._model).__name__}'
+            )
+        if isinstance(arch_dataloader, Mapping):
+            arch_dataloader = runner.build_dataloader(dict(arch_dataloader), seed=runner.seed)
+        if arch_dataloader is None:
+            raise ConfigError(
+                'Expected `arch_dataloader` of an OneShotTrainLoop to be a loader or its '
+                'config, on whose images paths are scored, but got None'
+            )
+        for name, loader in (
+            ('dataloader', self.dataloader),
+            ('arch_dataloader', arch_dataloader),
+        ):
+            if len(loader) == 0:
+                raise ConfigError(
+                    f'`{name}` has no batch: expected at least one full batch, but its data '
+                    f'set has {len(loader.dataset)} samples'
+                )
+        self.arch_dataloader = arch_dataloader
+        self.calibration_batches = check_count('calibration_batches', calibration_batches, 0)
+        options = dict(evolution or {})
+        self.evolution: Evolution = self._model.build_evolution(
+            **{'seed': runner.seed, **options}
+        )
+
+    @property
+    def _model(self) -> Any:
+        return getattr(self.runner.model, 'module', self.runner.model)
+
+    @property
+    def _path(self) -> Path:
+        return Path(self.runner.work_dir, _FILE)
+
+    def run_epoch(self) -> None:
+        """Run one epoch of the supernet."""
+        self._model.on_epoch(self._epoch, self._max_epochs, self._iter)
+        super().run_epoch()
+
+    def run(self) -> Any:
+        """Train the supernet, and then let the evolution choose."""
+        # Before anything is trained: without a feasible path all of it is in vain.
+        self.evolution.ask()
+        if self._epoch < self._max_epochs and is_main_process():
+            # It would be of another supernet than the one to come.
+            with suppress(FileNotFoundError):
+                self._path.unlink()
+        result = super().run()
+        if self._path.is_file():
+            self.evolution.load_state_dict(_read(self._path))
+        self._evolve()
+        self._model.mutator.set_chosen_subnet(self.evolution.best.candidate)
+        return result
+
+    def _evolve(self) -> None:
+        progress = next((h for h in self.runner.hooks if isinstance(h, ProgressHook)), None)
+        if progress is not None:
+            progress.close()  # A terminal shows one bar at a time.
+        console = progress.console if progress is not None and is_main_process() else None
+        calibration = self._calibration()
+        evolution, begun, bar = self.evolution, time.perf_counter(), None
+        try:
+            while not evolution.finished:
+                epoch, waiting = evolution.epoch, evolution.ask()
+                if bar is None and console is not None:
+                    bar = open_bar(console, 'evolution', evolution.max_epoch)
+                for number, candidate in enumerate(waiting):
+                    if bar is not None:
+                        shown = f'epoch {epoch + 1}/{evolution.max_epoch}  {number} of '
+                        bar.update(
+                            bar.task_ids[0],
+                            completed=epoch + number / len(waiting),
+                            shown=f'{shown}{len(waiting)}',
+                        )
+                    score = self._model.score(candidate, self.arch_dataloader, calibration)
+                    evolution.tell(candidate, score)
+                if is_main_process():
+                    _write(self._path, evolution.state_dict())
+                line = _line(evolution, epoch, time.perf_counter() - begun)
+                self.runner.logger.info(line)
+                if console is not None:
+                    console.print(line, highlight=False, soft_wrap=True, markup=False)
+                begun = time.perf_counter()
+        finally:
+            if bar is not None:
+                bar.stop()
+
+    def _calibration(self) -> Sequence[Any]:
+        """Return training batches, the same in a run that was resumed."""
+        count = self.calibration_batches
+        if not count or self._model.bn_training_mode:
+            return []
+        sampler = self.dataloader.sampler
+        if hasattr(sampler, 'set_epoch'):
+            sampler.set_epoch(self._max_epochs)
+        with draws_apart(self.runner.seed, self._max_epochs):
+            return list(islice(self.dataloader, count))
+
+
+def _line(evolution: Evolution, epoch: int, seconds: float) -> str:
+    """Say how a generation fared."""
+    scores = [scored.score for scored in evolution.evaluated if scored.epoch == epoch]
+    best: Scored = evolution.best
+    costs = [f'{name} {cost:.3g}' for name, cost in best.costs.items()]
+    return '  '.join(
+        [
+            f'evolution {epoch + 1:>3}/{evolution.max_epoch}',
+            f'{len(scores)} paths',
+            f'median {median(scores):.1f}%',
+            f'best {best.score:.1f}%',
+            *costs,
+            f'{seconds:.1f}s',
+        ]
+    )
+
+
+def _write(path: Path, state: Mapping[str, Any]) -> None:
+    draft = path.with_name(f'.{path.name}')
+    draft.write_text(json.dumps(state) + '\n', encoding='utf-8')
+    os.replace(draft, path)
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f'The evolution {str(path)!r} cannot be read: {error}; remove the file to begin it '
+            'anew'
+        ) from error
