@@ -2,21 +2,76 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ['PreparedBatches', 'laid_out']
+from ..errors import InputError
+
+__all__ = ['PreparedBatches', 'laid_out', 'pair_of', 'size_of']
+
+_IMAGES = ('inputs', 'img')
+_TARGETS = ('data_samples', 'gt_label')
+
+
+def pair_of(batch: Any) -> tuple[Any, Any]:
+    """Return a batch as a pair ``(inputs, targets)``.
+
+    Args:
+        batch: Such a pair, or a dict with ``inputs`` and ``data_samples``, or
+            with ``img`` and ``gt_label``, of which the latter may be missing.
+
+    Raises:
+        InputError: Anything else.
+
+    >>> pair_of({'img': 1, 'gt_label': 2}), pair_of([3, 4])
+    ((1, 2), (3, 4))
+    """
+    if isinstance(batch, Mapping):
+        for images, targets in zip(_IMAGES, _TARGETS, strict=True):
+            if images in batch:
+                return batch[images], batch.get(targets)
+        came = f'a dict with {", ".join(map(repr, batch)) or "nothing"}'
+    elif isinstance(batch, (tuple, list)):
+        if len(batch) == 2:
+            return batch[0], batch[1]
+        came = f'{len(batch)} parts'
+    else:
+        came = type(batch).__name__
+    raise InputError(
+        'Expected a batch to be a pair (inputs, targets), or a dict with `inputs` and '
+        f'`data_samples` or with `img` and `gt_label`, but got {came}'
+    )
+
+
+def size_of(batch: Any) -> int:
+    """Return the number of samples in a batch.
+
+    >>> size_of({'img': [1, 2, 3]}), size_of(([1, 2], None))
+    (3, 2)
+    """
+    if isinstance(batch, Mapping):
+        return len(next(batch[key] for key in _IMAGES if key in batch))
+    return len(batch[0])
 
 
 def laid_out(batch: Any, memory_format: Any) -> Any:
     """Return a batch whose images lie in memory as the weights do."""
+    if isinstance(batch, Mapping):
+        images = {
+            key: _as_weights(batch[key], memory_format) for key in _IMAGES if key in batch
+        }
+        return {**batch, **images}
     if isinstance(batch, (tuple, list)) and len(batch) == 2:
-        inputs, targets = batch
-        if isinstance(inputs, Tensor) and inputs.dim() == 4:
-            return inputs.contiguous(memory_format=memory_format), targets
+        return _as_weights(batch[0], memory_format), batch[1]
     return batch
+
+
+def _as_weights(images: Any, memory_format: Any) -> Any:
+    if isinstance(images, Tensor) and images.dim() == 4:
+        return images.contiguous(memory_format=memory_format)
+    return images
 
 
 class PreparedBatches:

@@ -6,27 +6,27 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from ..builder import build_architecture, build_mutator
-from ..distributed import average_
-from ..errors import ConfigError, InputError, NonFiniteLossError
-from ..host import BaseModel
+from ..builder import build_mutator
+from ..errors import ConfigError, InputError
 from ..mutables import load_subnet
 from ..mutators import BaseMutator
 from ..registry import ALGORITHMS
 from ..search import BilevelSearch
 from ..typing import ConfigDict, LossFn, Subnet
-from .batches import PreparedBatches, laid_out
-from .losses import accuracy_of, build_loss, evaluate_loss
+from .base import BaseAlgorithm
+from .batches import PreparedBatches
+from .legacy_steps import is_legacy_step, outputs_of, pair_of_search
+from .losses import accuracy_of, evaluate_loss
 from .optimizers import clipping_of, optimizer_of
+from .task_models import TaskSearch
 
 __all__ = ['Darts']
 
 
 @ALGORITHMS.register_module()
-class Darts(BaseModel):
+class Darts(BaseAlgorithm):
     r"""A supernet that is searched, or the network found that is trained anew.
 
     DARTS (Liu et al., ICLR 2019), algorithm 1.  Which mixture and which
@@ -35,6 +35,9 @@ class Darts(BaseModel):
     :class:`BilevelSearch`; while retraining, the loss is
     :math:`L(\mathrm{logits}) + w\,L(\mathrm{auxiliary\ logits})` where the
     architecture has an auxiliary head.
+
+    An architecture may compute its own losses, and batches may be dicts; see
+    :class:`BaseAlgorithm`.
 
     Args:
         architecture: Config of the supernet, or a supernet.
@@ -48,17 +51,25 @@ class Darts(BaseModel):
             ``unroll`` says.
         loss: Config or callable, ``(outputs, targets) -> scalar``; a type
             without a dot is looked up in ``torch.nn``.  Cross entropy if left
-            out.
+            out.  Not for an architecture that computes its own losses.
         auxiliary_weight: Weight of the loss of the auxiliary head.
         grad_clip: Largest norm of the weights' gradient while searching; by
-            default what ``clip_grad`` of the optimizer wrapper says.
+            default what ``clip_grad`` of the optimizer wrapper says, and 5 with
+            the bare optimizers of MMRazor v0.2.0.
         arch_start_epoch: As for :class:`BilevelSearch`.
         arch_interval: As for :class:`BilevelSearch`.
         single_level: As for :class:`BilevelSearch`.
         channels_last: Whether convolutions keep the channels of a pixel together,
             which most devices compute faster, with the same results.
-        data_preprocessor: As for the host's ``BaseModel``.
+        checkpoint_cells: As for :class:`BilevelSearch`.
+        autocast: As for :class:`BilevelSearch`.
+        compile: As for :class:`BilevelSearch`.
+        data_preprocessor: As for the host's ``BaseModel``; an architecture that
+            has its own applies that after it.
         init_cfg: As for the host's ``BaseModel``.
+        pruner: ``None``: the names of MMRazor v0.2.0 are there, pruning is not.
+        distiller: ``None``.
+        channel_cfg: ``None``.
 
     Attributes:
         architecture: The supernet, or the plain network while retraining.
@@ -84,10 +95,16 @@ class Darts(BaseModel):
         arch_interval: int = 1,
         single_level: bool = False,
         channels_last: bool = True,
+        checkpoint_cells: bool = False,
+        autocast: str | None = None,
+        compile: bool | Mapping[str, Any] = False,
         data_preprocessor: Any | None = None,
         init_cfg: Any | None = None,
+        *,
+        pruner: None = None,
+        distiller: None = None,
+        channel_cfg: None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
         if unroll and hypergradient not in (None, 'finite_difference'):
             raise ConfigError(
                 "unroll=True means hypergradient='finite_difference', but got "
@@ -98,9 +115,19 @@ class Darts(BaseModel):
                 'retraining=True needs to know the network: give the subnet, or the path of '
                 'its file, as `mutable_cfg`'
             )
+        super().__init__(
+            architecture,
+            build_mutator(mutator) if isinstance(mutator, Mapping) else mutator,
+            loss,
+            auxiliary_weight,
+            channels_last,
+            data_preprocessor,
+            init_cfg,
+            pruner,
+            distiller,
+            channel_cfg,
+        )
         self.retraining = retraining
-        self.loss_fn = build_loss(loss)
-        self.auxiliary_weight = auxiliary_weight
         self.search_options: dict[str, Any] = {
             'hypergradient': hypergradient
             or ('finite_difference' if unroll else 'first_order'),
@@ -108,28 +135,22 @@ class Darts(BaseModel):
             'arch_interval': arch_interval,
             'single_level': single_level,
             'channels_last': channels_last,
+            'checkpoint_cells': checkpoint_cells,
+            'autocast': autocast,
+            'compile': compile,
         }
         self.grad_clip = grad_clip
-        self.architecture: Any = (
-            build_architecture(architecture)
-            if isinstance(architecture, Mapping)
-            else architecture
-        )
-        self.mutator: Any = build_mutator(mutator) if isinstance(mutator, Mapping) else mutator
         self.epoch = 0
         self.iteration = 0
         self._search: BilevelSearch | None = None
-        self._last_accuracy: dict[str, Tensor] = {}
+        self._last_logs: dict[str, Tensor] = {}
         if retraining and self.mutator is not None:
             self.mutator = self.mutator.for_retraining()
         if self.mutator is not None and not self.mutator.search_spaces:
             self.mutator.prepare_from_supernet(self.architecture)
         if retraining and mutable_cfg is not None:
             self._retrain(mutable_cfg)
-        self.memory_format: Any = (
-            torch.channels_last if channels_last else torch.contiguous_format
-        )
-        self.architecture.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.architecture.to(memory_format=self.memory_format)
 
     def _retrain(self, mutable_cfg: Subnet | str | os.PathLike[str]) -> None:
         """Put the network of a subnet in the place of the supernet."""
@@ -181,62 +202,34 @@ class Darts(BaseModel):
             ]
             self._search_with(optim_wrapper).finish(*batches)
 
-    def _prepare(self, batch: Any) -> Any:
-        """Return a batch as the network takes it."""
-        return laid_out(self.data_preprocessor(tuple(batch), True), self.memory_format)
-
-    def forward(
-        self, inputs: Tensor, targets: Any | None = None, mode: str = 'tensor'
-    ) -> Tensor | dict[str, Tensor] | list[Tensor]:
-        """Run the network.
-
-        Args:
-            inputs: Images, shape ``(N, C, H, W)``.
-            targets: Class indices, shape ``(N,)``; needed with ``mode='loss'``.
-            mode: ``'tensor'`` for the outputs, ``'loss'`` for a dict of
-                losses, ``'predict'`` for the outputs as a list of one tensor
-                per image.
-
-        Raises:
-            InputError: Another mode, or a batch that does not fit.
-        """
-        if mode == 'tensor':
-            return self.architecture(inputs)
-        if mode == 'predict':
-            return list(self.architecture(inputs))
-        if mode == 'loss':
-            return self.loss(inputs, targets)
-        raise InputError(
-            f"Expected `mode` to be 'tensor', 'loss' or 'predict', but got {mode!r}"
-        )
-
-    def loss(self, inputs: Tensor, targets: Any) -> dict[str, Tensor]:
-        """Return the losses, whose sum is to be minimised, and the accuracy."""
-        auxiliary = None
-        # A supernet is searched without the auxiliary head, as its authors do.
-        if self.retraining and hasattr(self.architecture, 'forward_with_auxiliary'):
-            outputs, auxiliary = self.architecture.forward_with_auxiliary(inputs)
-        else:
-            outputs = self.architecture(inputs)
-        main = evaluate_loss(self.loss_fn, outputs, targets)
-        losses = {'loss': main}
-        if auxiliary is not None:
-            weighted = self.auxiliary_weight * evaluate_loss(self.loss_fn, auxiliary, targets)
-            losses = {'main_loss': main, 'auxiliary_loss': weighted}
-        return {**losses, **accuracy_of(outputs, targets)}
-
-    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
+    def train_step(self, data: Any, optim_wrapper: Any = None) -> dict[str, Any]:
         """Take one step.
 
+        With the bare optimizers of MMRazor v0.2.0 it does what a step does
+        there: a search with ``dict(architecture=..., mutator=...)`` takes a
+        pair ``(arch_batch, train_batch)`` (in this order), and a retraining
+        leaves the step to its caller, a hook of the runner.
+
         Args:
-            data: A batch ``(inputs, targets)``; while searching a pair
-                ``(train_batch, arch_batch)`` of them.
+            data: A batch; while searching a pair ``(train_batch, arch_batch)``
+                of them.
             optim_wrapper: The host's ``OptimWrapper``; while searching an
                 ``OptimWrapperDict`` of ``architecture`` and ``mutator``.
 
         Returns:
-            Scalars to log.
+            Scalars to log; with bare optimizers
+            ``dict(loss=..., log_vars=..., num_samples=...)``.
+
+        Raises:
+            InputError: Data of another form.
+            NonFiniteLossError: A loss that is NaN or infinite.
         """
+        if is_legacy_step(optim_wrapper):
+            if not self.searching:
+                return self._train_step_of_legacy(data)
+            train, arch = map(self._prepare, pair_of_search(data, optim_wrapper))
+            logs = self._search_step(train, arch, optim_wrapper)
+            return outputs_of(logs['loss'], logs, train)
         if not self.searching:
             return self._train_step_of_weights(data, optim_wrapper)
         if not isinstance(data, (tuple, list)) or len(data) != 2:
@@ -244,39 +237,26 @@ class Darts(BaseModel):
                 'Expected the data of a search step to be a pair (train_batch, arch_batch), '
                 f'but got {type(data).__name__}; use BilevelTrainLoop'
             )
-        train_batch, arch_batch = (
-            batch if batch is None else self._prepare(batch) for batch in data
-        )
+        train, arch = (batch if batch is None else self._prepare(batch) for batch in data)
+        return self._search_step(train, arch, optim_wrapper)
+
+    def _search_step(self, train_batch: Any, arch_batch: Any, optim_wrapper: Any) -> Any:
         search = self._search_with(optim_wrapper)
         search.epoch, search.iteration = self.epoch, self.iteration
         logs = search.step(train_batch, arch_batch)
         self.iteration += 1
-        return {**logs, **self._last_accuracy}
-
-    def _train_step_of_weights(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
-        """Take an ordinary training step, with gradients averaged over all ranks."""
-        with optim_wrapper.optim_context(self):
-            inputs, targets = self._prepare(data)
-            loss, logs = self.parse_losses(self.loss(inputs, targets))
-        if not loss.detach().isfinite():
-            raise NonFiniteLossError(
-                f'The training loss is {loss.item():g}; no step was taken. Look for NaN in the '
-                'batch, or lower the learning rate or set clip_grad'
-            )
-        optim_wrapper.zero_grad()
-        optim_wrapper.backward(loss)
-        average_([p.grad for p in self.parameters() if p.grad is not None])
-        optim_wrapper.step()
-        return logs
+        return {**logs, **self._last_logs}
 
     def _search_with(self, optim_wrapper: Any) -> BilevelSearch:
         """Return the search over the given optimizers, made when they come first."""
         weight_optimizer = optimizer_of(optim_wrapper, 'architecture')
         if self._search is None or self._search.weight_optimizer is not weight_optimizer:
-            self._search = BilevelSearch(
+            kind = BilevelSearch if self.task is None else TaskSearch
+            loss_fn: Any = self._search_loss if self.task is None else self._task_loss
+            self._search = kind(
                 self.architecture,
                 self.mutator,
-                self._search_loss,
+                loss_fn,
                 weight_optimizer,
                 optimizer_of(optim_wrapper, 'mutator'),
                 grad_clip=clipping_of(optim_wrapper['architecture'], self.grad_clip),
@@ -286,8 +266,14 @@ class Darts(BaseModel):
 
     def _search_loss(self, outputs: Tensor, targets: Any) -> Tensor:
         """Return the loss of the search, and keep the accuracy of what came last."""
-        self._last_accuracy = accuracy_of(outputs, targets)
+        self._last_logs = accuracy_of(outputs, targets)
         return evaluate_loss(self.loss_fn, outputs, targets)
+
+    def _task_loss(self, batch: Any) -> Tensor:
+        """Return the loss that the architecture computes; keep what else it logs."""
+        loss, logs = self.parse_losses(self.losses_of(batch))
+        self._last_logs = {name: v.detach() for name, v in logs.items() if name != 'loss'}
+        return loss
 
     def __getstate__(self) -> dict[str, Any]:
         # The search belongs to optimizers, which a copy does not have.

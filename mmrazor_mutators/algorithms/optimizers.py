@@ -7,6 +7,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ..errors import ConfigError
+from .legacy_steps import LEGACY_GRAD_CLIP
 
 __all__ = ['clipping_of', 'optimizer_of']
 
@@ -19,7 +20,8 @@ _HINT = (
 def optimizer_of(optim_wrapper: Any, name: str) -> Optimizer:
     """Return the optimizer of one entry of an ``OptimWrapperDict``.
 
-    The wrapper counts its steps, which the host's schedulers ask for.
+    The wrapper counts its steps, which the host's schedulers ask for.  In place
+    of it there may be a plain dict of optimizers, as in MMRazor v0.2.0.
 
     Raises:
         ConfigError: There is no such entry, or its wrapper does something
@@ -32,6 +34,8 @@ def optimizer_of(optim_wrapper: Any, name: str) -> Optimizer:
             'Expected the optimizer wrapper of a search to be a dict of "architecture" and '
             f'"mutator", but it has no {name!r}; {_HINT}'
         ) from error
+    if isinstance(wrapper, Optimizer):
+        return wrapper
     if type(wrapper).__name__ != 'OptimWrapper' or wrapper._accumulative_counts != 1:
         raise ConfigError(
             f'Expected the optimizer wrapper of {name!r} to be a plain OptimWrapper with '
@@ -50,12 +54,15 @@ def clipping_of(wrapper: Any, grad_clip: float | None) -> float | None:
     """Return the largest norm of a gradient, or ``None`` for no limit.
 
     Args:
-        wrapper: Whose ``clip_grad`` holds if ``grad_clip`` is not given.
+        wrapper: Whose ``clip_grad`` holds if ``grad_clip`` is not given; a bare
+            optimizer stands for MMRazor v0.2.0, which clips at 5.
         grad_clip: The limit, if it is given.
 
     Raises:
         ConfigError: ``clip_grad`` asks for something other than a norm.
     """
+    if isinstance(wrapper, Optimizer):
+        return LEGACY_GRAD_CLIP if grad_clip is None else grad_clip
     clip_grad = wrapper.clip_grad_kwargs
     if grad_clip is not None or not clip_grad:
         return grad_clip

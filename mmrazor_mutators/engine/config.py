@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from ..errors import ConfigError, NASError, did_you_mean
 from ..registry import SCOPE
+from .legacy_config import is_legacy_config, report, translate
 
 __all__ = ['RUNNER_PARTS', 'load_config', 'retrain_config']
 
@@ -47,7 +48,8 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
     """Read a config file and change some of its entries.
 
     Args:
-        path: A Python (or YAML or JSON) config in mmengine's sense.
+        path: A Python (or YAML or JSON) config in mmengine's sense; one of
+            MMRazor v0.2.0 is translated.
         options: ``'a.b=value'`` each; the value is read as Python where it
             can be, ``true`` and ``false`` as well, and as a string otherwise.
 
@@ -86,6 +88,8 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
         raise ConfigError(
             f'The options {list(options)} do not fit the config {name!r}: {error}'
         ) from error
+    if is_legacy_config(cfg):
+        cfg = _translated(cfg)
     cfg.setdefault('default_scope', SCOPE)
     if 'model' not in cfg:
         raise ConfigError(
@@ -95,6 +99,16 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
     if cfg.get('data_root') is not None:
         _set_roots(cfg, cfg.data_root)
     return cfg
+
+
+def _translated(cfg: Config) -> Config:
+    """Return a config of MMRazor v0.2.0 as one of ours; entries of ours in it come last."""
+    ours, notes = translate(cfg)
+    report(notes)
+    others = {*RUNNER_PARTS, 'data_root', 'retrain'}
+    translated = Config(ours)
+    translated.merge_from_dict({k: v for k, v in cfg.to_dict().items() if k in others and v})
+    return translated
 
 
 def _line_of(error: Exception) -> str:
