@@ -99,7 +99,9 @@ def configs_by_type() -> dict[str, list[str]]:
     """Return the configs of each part: of DARTS those without any extension."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / 'configs').glob('[!_]*/*.py')):
-        mutator = Config.fromfile(path).to_dict()['model']['mutator']
+        mutator = Config.fromfile(path).to_dict()['model'].get('mutator')
+        if mutator is None:  # In the form of MMRazor v0.2.0, which has an `algorithm`.
+            continue
         names = dict.fromkeys(types_in(mutator.get('extensions', [])))
         if not names or mutator['type'] != 'DartsMutator':
             names[mutator['type']] = None

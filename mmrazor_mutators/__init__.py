@@ -20,8 +20,14 @@ Prepare a supernet, search it, export the network found:
 torch.Size([2, 10])
 """
 
-from .algorithms import Darts
-from .architectures import DartsBackbone, DartsSupernet, NasBench201Supernet
+from .algorithms import SPOS, Darts
+from .architectures import (
+    DartsBackbone,
+    DartsSupernet,
+    NasBench201Supernet,
+    SearchableMobileNet,
+    SearchableShuffleNetV2,
+)
 from .builder import (
     build_algorithm,
     build_architecture,
@@ -69,6 +75,7 @@ from .mutators import (
     FBNetMutator,
     GAEAMutator,
     GDASMutator,
+    OneShotMutator,
     PCDartsMutator,
     ProxylessMutator,
     RandomMutator,
@@ -99,6 +106,7 @@ __all__ = [
     'MUTABLES',
     'MUTATORS',
     'OPS',
+    'SPOS',
     'AuxiliarySkip',
     'BaseMutator',
     'BetaDecay',
@@ -129,6 +137,7 @@ __all__ = [
     'MutableOP',
     'NASError',
     'NasBench201Supernet',
+    'OneShotMutator',
     'OneShotOP',
     'PCDartsMutator',
     'PartialChannelOP',
@@ -138,6 +147,8 @@ __all__ = [
     'RandomMutator',
     'ReinMaxMutator',
     'SNASMutator',
+    'SearchableMobileNet',
+    'SearchableShuffleNetV2',
     'SkipDropout',
     'SkipLimit',
     'SparsemaxMutator',
