@@ -2,6 +2,7 @@
 
     python benchmarks/search_step.py                     # the table, on one thread
     python benchmarks/search_step.py --cases darts-8     # one row of it
+    python benchmarks/search_step.py --compile           # the library compiled
     python benchmarks/search_step.py --growth            # how the cost grows
 
 Each pair of timings is one step of the reference (naive_searches.py: a plain loop in NCHW, all
@@ -18,7 +19,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from statistics import median
+from statistics import linear_regression, median
 from typing import Any
 
 # The profiler that counts memory tells about itself otherwise.
@@ -44,22 +45,15 @@ CASES = {
 METHODS = ('first_order', 'finite_difference', 'exact', 'gdas')
 
 
-def build(space: str, sizes: dict[str, int]) -> tuple[nn.Module, Any]:
-    """Return a supernet of the library, and the reference."""
+def build(space: str, depth: int | None = None) -> tuple[nn.Module, Any]:
+    """Return a supernet of the library, and the reference: 8 layers, or 5 cells a stage."""
     common = {'in_channels': 3, 'num_classes': 10, 'base_channels': 16}
+    depth = depth or {'darts': 8, 'nasbench201': 5}[space]
     if space == 'darts':
-        layers = sizes.get('layers', 8)
-        names = [
-            *mm.DartsSupernet(3, 10, 4, 1, 1).default_placeholder_mapping['node']['choices']
-        ]
-        candidates = names[: sizes.get('candidates', 8)]
-        cfg = {'type': 'DartsSupernet', 'num_layers': layers, 'candidates': candidates}
-        reference: Any = naive.NaiveDarts(16, layers, candidates=len(candidates))
-    else:
-        cells = sizes.get('layers', 5)
-        cfg = {'type': 'NasBench201Supernet', 'num_cells': cells}
-        reference = naive.NaiveNasBench201(16, cells)
-    return mm.build_architecture({**common, **cfg}), reference
+        cfg = {'type': 'DartsSupernet', 'num_layers': depth}
+        return mm.build_architecture({**common, **cfg}), naive.NaiveDarts(16, depth)
+    cfg = {'type': 'NasBench201Supernet', 'num_cells': depth}
+    return mm.build_architecture({**common, **cfg}), naive.NaiveNasBench201(16, depth)
 
 
 def copy_values(supernet: nn.Module, mutator: Any, reference: Any) -> None:
@@ -77,28 +71,35 @@ def copy_values(supernet: nn.Module, mutator: Any, reference: Any) -> None:
             logits[name].copy_(row)
 
 
-def library_search(supernet: nn.Module, mutator: Any, method: str) -> Any:
-    """Return a search of the library, with the optimizers of the reference."""
+def library_search(supernet: nn.Module, mutator: Any, method: str, **options: Any) -> Any:
+    """Return a search of the library, with the optimizers that its configs build."""
     return mm.BilevelSearch(
         supernet,
         mutator,
         F.cross_entropy,
-        torch.optim.SGD(supernet.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4),
+        torch.optim.SGD(
+            supernet.parameters(), lr=0.025, momentum=0.9, weight_decay=3e-4, fused=True
+        ),
         torch.optim.Adam(
-            mutator.arch_params.values(), lr=3e-4, betas=(0.5, 0.999), weight_decay=1e-3
+            mutator.arch_params.values(),
+            lr=3e-4,
+            betas=(0.5, 0.999),
+            weight_decay=1e-3,
+            fused=True,
         ),
         'first_order' if method == 'gdas' else method,
         grad_clip=5.0,
+        **options,
     )
 
 
 def steps_of(
-    space: str, batch: int, method: str, args: argparse.Namespace, **sizes: int
+    space: str, batch: int, method: str, args: argparse.Namespace
 ) -> tuple[Step, Step, nn.Module, torch.Tensor]:
     """Return a step of the reference, one of the library, its supernet and its images."""
     torch.manual_seed(0)
     device = torch.device(args.device)
-    supernet, reference = build(space, sizes)
+    supernet, reference = build(space)
     kind = 'GDASMutator' if method == 'gdas' else 'DartsMutator'
     mutator = mm.build_mutator({'type': kind})
     mutator.prepare_from_supernet(supernet)
@@ -109,7 +110,12 @@ def steps_of(
     images = torch.randn(batch, 3, args.size, args.size, device=device)
     targets = torch.randint(10, (batch,), device=device)
     ours = (images.contiguous(memory_format=torch.channels_last), targets)
-    search = library_search(supernet, mutator, method)
+    options = {
+        'compile': {'mode': args.mode} if args.compile and args.mode else args.compile,
+        'checkpoint_cells': args.checkpoint_cells,
+        'autocast': args.autocast,
+    }
+    search = library_search(supernet, mutator, method, **options)
     second = method in ('finite_difference', 'exact')
     theirs = naive.NaiveSearch(reference, second_order=second)
     return (
@@ -169,11 +175,10 @@ def bare_convolutions(
     return median(timings)
 
 
-def measure(
-    space: str, batch: int, method: str, args: argparse.Namespace, **sizes: int
-) -> dict[str, Any]:
+def measure(space: str, batch: int, method: str, args: argparse.Namespace) -> dict[str, Any]:
     """Time pairs of steps, one of each in turn."""
-    theirs, ours, supernet, images = steps_of(space, batch, method, args, **sizes)
+    theirs, ours, supernet, images = steps_of(space, batch, method, args)
+    first = seconds(ours, args.device)[1]
     for step in (theirs, ours):
         for _ in range(args.warmup):
             step()
@@ -189,6 +194,7 @@ def measure(
         'ratio': median(ratios),
         'range': (min(ratios), max(ratios)),
         'memory': [peak_bytes(step, args.device) / 2**20 for step in (theirs, ours)],
+        'first': first,
         'supernet': supernet,
         'images': images,
     }
@@ -212,13 +218,51 @@ HEADER = (
 )
 
 
+def growing(args: argparse.Namespace, layers: int, copies: int | None) -> float:
+    """Return the seconds of a step of the library, DARTS with batch 8.
+
+    With ``copies`` the candidates are as many separable 3x3 convolutions: such that cost the
+    same.
+    """
+    torch.manual_seed(0)
+    device = torch.device(args.device)
+    cfg: dict[str, Any] = {'type': 'DartsSupernet', 'num_layers': layers, 'base_channels': 16}
+    if copies is not None:
+        norm = {'type': 'BN', 'affine': False}
+        conv = {'type': 'DartsSepConv', 'kernel_size': 3, 'norm_cfg': norm}
+        cfg['candidates'] = {f'sep_conv_{i}': conv for i in range(copies)}
+    supernet = mm.build_architecture({**cfg, 'in_channels': 3, 'num_classes': 10})
+    mutator = mm.build_mutator({'type': 'DartsMutator'})
+    mutator.prepare_from_supernet(supernet)
+    supernet.to(device)
+    mutator.to(device)
+    search = library_search(supernet, mutator, 'first_order')
+    images = torch.randn(8, 3, args.size, args.size, device=device)
+    batch = (images, torch.randint(10, (8,), device=device))
+    which = 1 if args.device.startswith('cuda') else 0
+    times = [
+        seconds(lambda: search.step(batch, batch), args.device)[which]
+        for _ in range(args.warmup + args.pairs)
+    ]
+    return median(times[args.warmup :])
+
+
 def growth(args: argparse.Namespace) -> None:
-    """Print how the time of a step grows with depth and with the number of candidates."""
-    print('| layers | candidates | library, s | per layer, s |\n|---|---|---|---|')
-    for layers, candidates in [(4, 8), (8, 8), (14, 8), (20, 8), (8, 2), (8, 4), (8, 6)]:
-        found = measure('darts', 8, 'first_order', args, layers=layers, candidates=candidates)
-        each = found['library'] / layers
-        print(f'| {layers} | {candidates} | {found["library"]:.3f} | {each:.4f} |', flush=True)
+    """Print how the time of a step grows with depth and with the number of candidates.
+
+    Beside each time stands how far it is from the straight line through all of its table.
+    """
+    for title, sizes, run in (
+        ('layers', (5, 8, 14, 20), lambda size: growing(args, size, None)),
+        ('candidates', (2, 4, 8, 16), lambda size: growing(args, 8, size)),
+    ):
+        found = [(size, run(size)) for size in sizes]
+        slope, start = linear_regression(*zip(*found, strict=True))
+        print(f'| {title} | a step, s | off the line |\n|---|---|---|')
+        for size, took in found:
+            off = took / (start + slope * size) - 1
+            print(f'| {size} | {took:.3f} | {off:+.1%} |')
+        print(f'\nEach more: {slope:.4f} s; what is there without any: {start:.3f} s.\n')
 
 
 def main() -> int:
@@ -231,6 +275,10 @@ def main() -> int:
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--size', type=int, default=32, help='height and width of an image')
     parser.add_argument('--device', default='cpu')
+    parser.add_argument('--compile', action='store_true')
+    parser.add_argument('--mode', help="of torch.compile, such as 'reduce-overhead'")
+    parser.add_argument('--checkpoint-cells', action='store_true')
+    parser.add_argument('--autocast', choices=['bfloat16'])
     parser.add_argument('--growth', action='store_true')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -249,6 +297,8 @@ def main() -> int:
             print(
                 row(name, method, found, limit if method == 'first_order' else None), flush=True
             )
+            if args.compile:
+                print(f'The first step took {found["first"]:.1f} s.', file=sys.stderr)
     return 0
 
 

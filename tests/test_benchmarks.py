@@ -63,7 +63,7 @@ def test_the_reference_of_the_speed_table_computes_the_same(space: str) -> None:
     import mmrazor_mutators as mm
 
     torch.manual_seed(0)
-    supernet, reference = build(space, {'layers': 3 if space == 'darts' else 1})
+    supernet, reference = build(space, 3 if space == 'darts' else 1)
     mutator = mm.DartsMutator()
     mutator.prepare_from_supernet(supernet)
     for part in (supernet, mutator, reference):
