@@ -247,6 +247,11 @@ class Darts(BaseAlgorithm):
         self.iteration += 1
         return {**logs, **self._last_logs}
 
+    @property
+    def compilation(self) -> Any:
+        """The search's :class:`Compilation`; ``None`` where nothing is compiled."""
+        return None if self._search is None else self._search.execution.compilation
+
     def _search_with(self, optim_wrapper: Any) -> BilevelSearch:
         """Return the search over the given optimizers, made when they come first."""
         weight_optimizer = optimizer_of(optim_wrapper, 'architecture')

@@ -75,7 +75,8 @@ class Compilation:
     on disk; a second run begins fast.
 
     Candidates run as they are, with the same results, in eval mode, without
-    gradients, where hooks listen to a part of them, and where they hold mutables.
+    gradients, where hooks listen to a part of them, where they hold mutables, and
+    for a batch that is smaller than another one was: the last of an epoch, as a rule.
     They do so with one warning once something cannot be compiled, for lack of a
     compiler, say, or once ``max_graphs`` are there.
 
@@ -93,6 +94,7 @@ class Compilation:
         self._max_graphs = max_graphs
         self._places: dict[tuple[int, ...], _Place] = {}
         self._graphs: dict[Hashable, _Graph] = {}
+        self._largest: dict[Hashable, int] = {}
         self._off = False
         self.num_graphs = 0
         self.seconds = 0.0
@@ -112,11 +114,24 @@ class Compilation:
         arguments = _signature([begun, weights])
         if arguments is None or not place.can_be_compiled():
             return weighted_sum(modules, begun, weights)
-        key = (place.anatomy.form(), arguments, _precision(weights[0].device.type))
+        form = (place.anatomy.form(), _precision(weights[0].device.type))
+        key = (form, arguments)
         graph = self._graphs.get(key)
         if graph is not None:
             return graph(place.anatomy.tensors(), begun, weights)
+        if self._is_remainder(form, begun):
+            return weighted_sum(modules, begun, weights)
         return self._first_run(place, key, begun, weights)
+
+    def _is_remainder(self, form: Hashable, begun: Sequence[Begun]) -> bool:
+        """Whether the same was seen with a larger batch."""
+        first = next((b.value for b in begun if isinstance(b.value, Tensor)), None)
+        if first is None or not first.dim():
+            return False
+        alike = (form, first.shape[1:], first.requires_grad)
+        largest = self._largest.get(alike, 0)
+        self._largest[alike] = max(largest, len(first))
+        return len(first) < largest
 
     def _place(self, modules: Sequence[nn.Module]) -> _Place:
         ids = tuple(map(id, modules))

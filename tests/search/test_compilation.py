@@ -258,6 +258,17 @@ def test_there_are_no_more_graphs_than_allowed() -> None:
     assert compilation.num_graphs == 1
 
 
+def test_the_last_batch_of_an_epoch_needs_no_graph_and_a_larger_one_gets_it() -> None:
+    op, _ = toy()
+    compilation = Compilation({'backend': 'eager'})
+    counts = []
+    with compilation.compiled():
+        for size in (5, 3, 5, 7, 5, 6):
+            op(torch.randn(size, 3, dtype=torch.float64))
+            counts.append(compilation.num_graphs)
+    assert counts == [1, 1, 1, 2, 2, 2]
+
+
 def test_without_a_compiler_a_search_goes_on(tmp_path: Path) -> None:
     code = (
         'import warnings, torch, sys\n'

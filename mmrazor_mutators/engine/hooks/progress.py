@@ -59,6 +59,7 @@ class ProgressHook(Hook):
         self._progress: Progress | None = None
         self._sums: dict[str, list[float]] = {}
         self._begin = 0.0
+        self._num_graphs = 0
 
     def before_train(self, runner: Any) -> None:
         """Open the bar."""
@@ -93,7 +94,8 @@ class ProgressHook(Hook):
             f'{time.perf_counter() - self._begin:.1f}s',
         ]
         line = '  '.join(part for part in parts if part)
-        self.console.print(line, highlight=False, soft_wrap=True, markup=False)
+        for text in (*self._of_compilation(runner), line):
+            self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
     def after_run(self, runner: Any) -> None:
         """Close the bar."""
@@ -104,6 +106,16 @@ class ProgressHook(Hook):
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _of_compilation(self, runner: Any) -> list[str]:
+        """Say what compiling has cost since it was said last."""
+        compilation = getattr(getattr(runner.model, 'module', runner.model), 'compilation', None)
+        if compilation is None or compilation.num_graphs == self._num_graphs:
+            return []
+        self._num_graphs = compilation.num_graphs
+        line = f'compiled {compilation.num_graphs} graphs in {compilation.seconds:.1f}s'
+        runner.logger.info(line)
+        return [line]
 
     def _averages(self, last: int | None = None) -> str:
         shown = []
