@@ -1,4 +1,4 @@
-"""The command line: search, retrain, export, show, list."""
+"""The command line: search, retrain, export, show, list, migrate."""
 
 from __future__ import annotations
 
@@ -118,6 +118,19 @@ def _list(args: argparse.Namespace) -> None:
     Console().print(list_parts(args.kind, args.pattern))
 
 
+def _migrate(args: argparse.Namespace) -> None:
+    from .engine.migrate import migrate, write_text
+
+    text, notes = migrate(args.file, args.base_dir)
+    if args.out is None:
+        print(text, end='', flush=True)
+    else:
+        write_text(args.out, text)
+        _say(f'Wrote {args.out}')
+    for note in notes:
+        _complain(f'note: {note}')
+
+
 def _say(line: str) -> None:
     print(line, flush=True)
 
@@ -210,6 +223,11 @@ def _parser() -> argparse.ArgumentParser:
     sub = verb('list', _list, 'list the parts that a config can name')
     sub.add_argument('kind', nargs='?', help='such as mutators; all kinds by default')
     sub.add_argument('pattern', nargs='?', help="such as 'Darts*'")
+    sub = verb('migrate', _migrate, 'rewrite a config or subnet of MMRazor 1.0 or v0.2.0')
+    sub.set_defaults(needs_runner=True)
+    sub.add_argument('file', help='a config of DARTS or DSNAS, or a YAML file with a subnet')
+    sub.add_argument('--out', metavar='FILE', help='where to write; by default stdout')
+    sub.add_argument('--base-dir', metavar='DIR', help="where 'mmrazor::...' bases are")
     return parser
 
 

@@ -15,7 +15,7 @@ from ..errors import ConfigError, NASError, did_you_mean
 from ..registry import SCOPE
 from .legacy_config import is_legacy_config, report, translate
 
-__all__ = ['RUNNER_PARTS', 'load_config', 'retrain_config']
+__all__ = ['RUNNER_PARTS', 'load_config', 'retrain_config', 'translated']
 
 RUNNER_PARTS = (
     'train_dataloader',
@@ -89,7 +89,8 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
             f'The options {list(options)} do not fit the config {name!r}: {error}'
         ) from error
     if is_legacy_config(cfg):
-        cfg = _translated(cfg)
+        cfg, notes = translated(cfg)
+        report(notes)
     cfg.setdefault('default_scope', SCOPE)
     if 'model' not in cfg:
         raise ConfigError(
@@ -101,14 +102,16 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
     return cfg
 
 
-def _translated(cfg: Config) -> Config:
-    """Return a config of MMRazor v0.2.0 as one of ours; entries of ours in it come last."""
+def translated(cfg: Config) -> tuple[Config, list[str]]:
+    """Return a config of MMRazor v0.2.0 as one of ours, and what was not taken over.
+
+    Entries of ours in it come last.
+    """
     ours, notes = translate(cfg)
-    report(notes)
     others = {*RUNNER_PARTS, 'data_root', 'retrain'}
-    translated = Config(ours)
-    translated.merge_from_dict({k: v for k, v in cfg.to_dict().items() if k in others and v})
-    return translated
+    merged = Config(ours)
+    merged.merge_from_dict({k: v for k, v in cfg.to_dict().items() if k in others and v})
+    return merged, notes
 
 
 def _line_of(error: Exception) -> str:

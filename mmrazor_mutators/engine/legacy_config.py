@@ -11,19 +11,20 @@ from ..registry import SCOPE
 from .legacy_data import loader_of
 from .legacy_schedule import optim_wrapper_of, schedulers_of
 
-__all__ = ['is_legacy_config', 'report', 'translate']
+__all__ = ['HOOKS', 'is_legacy_config', 'report', 'translate']
 
-_HOOKS = {
+HOOKS = {
     'SearchSubnetHook': (
         'by_epoch',
         'filename_tmpl',
         'interval',
+        'max_keep_ckpts',
         'max_keep_subnets',
         'out_dir',
         'priority',
         'save_last',
     ),
-    'DropPathProbHook': ('interval', 'max_prob', 'priority'),
+    'DropPathProbHook': ('by_epoch', 'interval', 'max_prob', 'priority'),
 }
 _CHECKPOINT = (
     'by_epoch',
@@ -98,17 +99,18 @@ def translate(cfg: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         'model': {**algorithm, 'type': f'{SCOPE}.{kind}'},
         'train_cfg': {'by_epoch': by_epoch, 'max_epochs' if by_epoch else 'max_iters': total},
     }
-    if searching:
+    if one_shot:
+        ours['train_cfg'] = {'type': 'OneShotTrainLoop', **_length_of_supernet(cfg, notes)}
+    elif searching:
         if not by_epoch:
             raise ConfigError(
-                'A search is counted in epochs here, but runner has '
+                'A bilevel search is counted in epochs here, but runner has '
                 f'max_iters={total}; give runner=dict(type="EpochBasedRunner", max_epochs=...)'
             )
-        loop = 'OneShotTrainLoop' if one_shot else 'BilevelTrainLoop'
-        ours['train_cfg'] = {'type': loop, 'max_epochs': total}
+        ours['train_cfg'] = {'type': 'BilevelTrainLoop', 'max_epochs': total}
     _translate_data(cfg, ours, searching, one_shot, notes)
     _translate_optimizer(cfg, ours, total, by_epoch, notes)
-    _translate_hooks(cfg, ours, by_epoch, notes)
+    _translate_hooks(cfg, ours, by_epoch, notes, in_epochs=one_shot)
     if one_shot:
         ours['train_cfg']['evolution'] = _evolution_of(cfg, notes)
     elif cfg.get('searcher'):
@@ -135,6 +137,19 @@ def _length_of(cfg: Mapping[str, Any]) -> tuple[int, bool]:
     raise ConfigError(
         f'Expected `runner` to have max_epochs or max_iters, but got {cfg.get("runner")!r}'
     )
+
+
+def _length_of_supernet(cfg: Mapping[str, Any], notes: list[str]) -> dict[str, int]:
+    """Return how long a supernet is trained before its paths are searched.
+
+    v0.2.0 has a config with a ``searcher`` for a supernet that is trained already.
+    """
+    total, by_epoch = _length_of(cfg)
+    if cfg.get('searcher') and cfg.get('load_from') is not None:
+        return {'max_epochs': 0}
+    if cfg.get('searcher'):
+        notes.append('searcher without load_from (the supernet is trained first)')
+    return {'max_epochs' if by_epoch else 'max_iters': total}
 
 
 def _translate_data(
@@ -203,10 +218,19 @@ def _translate_optimizer(
 
 
 def _translate_hooks(
-    cfg: Mapping[str, Any], ours: dict[str, Any], by_epoch: bool, notes: list[str]
+    cfg: Mapping[str, Any],
+    ours: dict[str, Any],
+    by_epoch: bool,
+    notes: list[str],
+    in_epochs: bool,
 ) -> None:
     defaults: dict[str, Any] = {}
     checkpoint = dict(cfg.get('checkpoint_config') or {})
+    if checkpoint and in_epochs and not checkpoint.get('by_epoch', by_epoch):
+        # A run goes on from the end of an epoch, never from the middle of one.
+        given = f'{checkpoint.pop("interval", 1)} iterations'
+        notes.append(f'checkpoint_config.interval ({given}; there is one for every epoch)')
+        checkpoint['by_epoch'] = by_epoch = True
     if checkpoint:
         defaults['checkpoint'] = {
             'type': 'CheckpointHook',
@@ -224,11 +248,11 @@ def _translate_hooks(
     hooks = []
     for hook in cfg.get('custom_hooks') or ():
         name = str(hook.get('type')).rsplit('.', 1)[-1]
-        if name not in _HOOKS:
+        if name not in HOOKS:
             notes.append(f'custom_hooks: {name}')
             continue
-        hooks.append({'type': name, **{k: hook[k] for k in _HOOKS[name] if k in hook}})
-        unknown = [k for k in hook if k not in (*_HOOKS[name], 'type')]
+        hooks.append({'type': name, **{k: hook[k] for k in HOOKS[name] if k in hook}})
+        unknown = [k for k in hook if k not in (*HOOKS[name], 'type')]
         notes += [f'custom_hooks: {name}.{key}' for key in unknown]
     if hooks:
         ours['custom_hooks'] = hooks

@@ -1,5 +1,13 @@
 """Places in a network where something can be chosen."""
 
+from .aliases import (
+    AliasedMutable,
+    DiffChoiceRoute,
+    DiffMutableOP,
+    GumbelChoiceRoute,
+    OneHotMutableOP,
+    OneShotMutableOP,
+)
 from .base import MutableModule
 from .differentiable import DifferentiableMutable, GumbelMutable
 from .edge import DifferentiableEdge, GumbelEdge, MutableEdge
@@ -13,15 +21,21 @@ from .subnet import dump_subnet, load_subnet, match_subnet
 from .traversal import traverse
 
 __all__ = [
+    'AliasedMutable',
+    'DiffChoiceRoute',
+    'DiffMutableOP',
     'DifferentiableEdge',
     'DifferentiableMutable',
     'DifferentiableOP',
+    'GumbelChoiceRoute',
     'GumbelEdge',
     'GumbelMutable',
     'GumbelOP',
     'MutableEdge',
     'MutableModule',
     'MutableOP',
+    'OneHotMutableOP',
+    'OneShotMutableOP',
     'OneShotOP',
     'ParallelSum',
     'PartialChannelOP',

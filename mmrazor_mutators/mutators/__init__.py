@@ -11,6 +11,7 @@ from .fair_darts import FairDartsMutator
 from .fbnet import FBNetMutator
 from .gaea import GAEAMutator
 from .gumbel import GDASMutator, SNASMutator
+from .nas_mutator import NasMutator
 from .one_path import OnePathMutator
 from .one_shot import OneShotMutator
 from .pc_darts import PCDartsMutator
@@ -30,6 +31,7 @@ __all__ = [
     'FairDartsMutator',
     'GAEAMutator',
     'GDASMutator',
+    'NasMutator',
     'OnePathMutator',
     'OneShotMutator',
     'PCDartsMutator',

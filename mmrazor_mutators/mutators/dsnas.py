@@ -12,7 +12,7 @@ from ..functional import draw_one_hot, score_gates, top_names
 from .darts import DartsMutator
 from .one_path import OnePathMutator
 
-__all__ = ['DSNASMutator']
+__all__ = ['DSNASMutator', 'fix_if_decided']
 
 
 @MUTATORS.register_module()
@@ -68,14 +68,16 @@ class DSNASMutator(OnePathMutator, DartsMutator):
         if self.fix_threshold is not None and not self.restoring:
             for space_id in self.search_spaces:
                 if space_id in self.arch_params:
-                    self._fix_if_decided(space_id, self.fix_threshold)
+                    fix_if_decided(self, space_id, self.fix_threshold)
 
-    def _fix_if_decided(self, space_id: str, threshold: float) -> None:
-        eligible = self._eligible(space_id)
-        if len(eligible) < 2 or self.search_spaces[space_id]['num_chosen'] > 1:
-            return
-        scores = self._scores(space_id)
-        best, second = top_names({name: scores[name] for name in eligible}, 2)
-        if scores[best] - scores[second] >= threshold:
-            others = [name for name in self.kept_choices(space_id) if name != best]
-            self.drop_choices(space_id, others)
+
+def fix_if_decided(mutator: DartsMutator, space_id: str, threshold: float) -> None:
+    """Drop all choices but the most probable, if it leads the second by ``threshold``."""
+    eligible = mutator._eligible(space_id)
+    if len(eligible) < 2 or mutator.search_spaces[space_id]['num_chosen'] > 1:
+        return
+    scores = mutator._scores(space_id)
+    best, second = top_names({name: scores[name] for name in eligible}, 2)
+    if scores[best] - scores[second] >= threshold:
+        others = [name for name in mutator.kept_choices(space_id) if name != best]
+        mutator.drop_choices(space_id, others)

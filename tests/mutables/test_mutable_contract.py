@@ -22,8 +22,12 @@ CONCRETE = {
     name: cls for name, cls in mm.MUTABLES.module_dict.items() if not inspect.isabstract(cls)
 }
 NAMES = ('none', 'linear', 'norm', 'deep')
-# What lets a mutable take candidates that change the width.
-ARGUMENTS: dict[str, dict[str, Any]] = {'PartialChannelOP': {'channel_proportion': 1}}
+# What lets a mutable take candidates that change the width, and keeps one of them.
+ARGUMENTS: dict[str, dict[str, Any]] = {
+    'PartialChannelOP': {'channel_proportion': 1},
+    'DiffChoiceRoute': {'num_chosen': 1, 'with_arch_param': True},
+    'GumbelChoiceRoute': {'num_chosen': 1, 'with_arch_param': True},
+}
 
 
 def is_learning(name: str) -> bool:
@@ -77,6 +81,8 @@ def test_names(name: str) -> None:
 @learning
 def test_mixture_and_its_gradients(name: str) -> None:
     mutable, alpha = build(name), logits()
+    with torch.no_grad():
+        alpha[0] -= 9  # Where one choice is drawn, the one that is zero would show nothing.
     x = inputs_of(mutable)
     weights = toys.run(mutable.compute_arch_probs, alpha)
     expected = sum(w * o for w, o in zip(weights, outputs_of(mutable, x), strict=True))
