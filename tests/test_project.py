@@ -21,7 +21,12 @@ MAX_LINES = 300
 
 # The distribution that an import comes from, where the names differ. Either
 # mmcv will do, so a missing one is reported when it is imported.
-DISTRIBUTION_OF = {'mmcv': 'mmcv-lite', 'sklearn': 'scikit-learn', 'yaml': 'pyyaml'}
+DISTRIBUTION_OF = {
+    'PIL': 'pillow',
+    'mmcv': 'mmcv-lite',
+    'sklearn': 'scikit-learn',
+    'yaml': 'pyyaml',
+}
 
 
 def name_of(path):

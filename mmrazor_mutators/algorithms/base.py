@@ -15,7 +15,7 @@ from ..errors import ConfigError, NonFiniteLossError
 from ..host import BaseModel
 from ..typing import ConfigDict, LossFn
 from .batches import laid_out, pair_of
-from .legacy_steps import forward_arguments, outputs_of, refuse_pruning
+from .legacy_steps import forward_arguments, is_legacy_step, outputs_of, refuse_pruning
 from .losses import accuracy_of, build_loss, evaluate_loss
 from .task_models import flattened, task_of
 
@@ -141,6 +141,24 @@ class BaseAlgorithm(BaseModel):
             return self.loss(inputs, targets)
         outputs = self.architecture(inputs)
         return list(outputs) if mode == 'predict' else outputs
+
+    def train_step(self, data: Any, optim_wrapper: Any = None) -> dict[str, Any]:
+        """Take an ordinary step; with the bare optimizer of v0.2.0 leave it to the caller.
+
+        Args:
+            data: A batch.
+            optim_wrapper: The host's ``OptimWrapper`` of all weights.
+
+        Returns:
+            Scalars to log; with a bare optimizer
+            ``dict(loss=..., log_vars=..., num_samples=...)``.
+
+        Raises:
+            NonFiniteLossError: A loss that is NaN or infinite.
+        """
+        if is_legacy_step(optim_wrapper):
+            return self._train_step_of_legacy(data)
+        return self._train_step_of_weights(data, optim_wrapper)
 
     def val_step(self, data: Any, optimizer: Any = False) -> Any:
         """Return the predictions for a batch; with an optimizer, its losses as v0.2.0 does."""

@@ -128,6 +128,7 @@ class Darts(BaseAlgorithm):
             channel_cfg,
         )
         self.retraining = retraining
+        self.unroll = unroll
         self.search_options: dict[str, Any] = {
             'hypergradient': hypergradient
             or ('finite_difference' if unroll else 'first_order'),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
 
+from ..architectures.classification_loss import class_indices
 from ..architectures.wrappers import LabelSample, takes
 from ..errors import InputError
 from ..search import BilevelSearch
+from .batches import pair_of, size_of
 
 __all__ = ['LossesByMode', 'LossesByReturn', 'TaskModel', 'TaskSearch', 'flattened', 'task_of']
 
@@ -158,3 +161,25 @@ class TaskSearch(BilevelSearch):
         loss_of: Any = self.loss_fn
         with self.execution.forward_context():
             return loss_of(batch)
+
+    def predict(self, batch: Any) -> tuple[Any, Any]:
+        """Return the raw outputs of a batch, and its class indices where it has some."""
+        outputs = self._task.run(self.supernet, batch, 'tensor')
+        targets = pair_of(batch)[1]
+        with suppress(InputError):  # Other tasks have targets of other forms.
+            targets = class_indices(targets)
+        return outputs, targets
+
+    def size_of(self, batch: Any) -> int:
+        """Return the number of samples in a batch, whatever its form is."""
+        return size_of(batch)
+
+    @property
+    def _task(self) -> TaskModel:
+        task = task_of(self.supernet)
+        if task is None:
+            raise InputError(
+                f'Expected the supernet of a TaskSearch to compute its own losses, but '
+                f'{type(self.supernet).__name__} has neither modes nor `return_loss`'
+            )
+        return task

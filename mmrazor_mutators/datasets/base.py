@@ -11,10 +11,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import ConfigError, DataError, did_you_mean
-from ..registry import TRANSFORMS
 from .checks import check_count, check_fraction
 from .splits import SPLITS, rank_in_class, spread_over_classes
-from .transforms import Transform, apply_transforms
+from .transforms import apply_transforms, build_transforms
 
 __all__ = ['ImageDataset']
 
@@ -76,8 +75,7 @@ class ImageDataset(ABC, Dataset[tuple[Tensor, int]]):
         if images_per_class is not None:
             check_count('images_per_class', images_per_class)
         self.split = split
-        steps = transform if isinstance(transform, (list, tuple)) else [transform]
-        self.transforms = [self._build(step) for step in steps if step is not None]
+        self.transforms = build_transforms(transform, self)
         self.images, self.labels = self.load('test' if split == 'test' else 'train')
         self._check_labels()
         if split in ('weights', 'arch'):
@@ -116,11 +114,6 @@ class ImageDataset(ABC, Dataset[tuple[Tensor, int]]):
     def __repr__(self) -> str:
         shape = 'x'.join(map(str, self.images.shape[1:]))
         return f'{type(self).__name__}({self.split!r}, {len(self)} images of {shape})'
-
-    def _build(self, step: Any) -> Callable[[Tensor], Tensor]:
-        if not callable(step):
-            step = TRANSFORMS.build(step)
-        return step.for_dataset(self) if isinstance(step, Transform) else step
 
     def _check_labels(self) -> None:
         unknown = (self.labels < 0) | (self.labels >= len(self.classes))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -29,6 +29,7 @@ __all__ = [
     'RandomHorizontalFlip',
     'Transform',
     'apply_transforms',
+    'build_transforms',
 ]
 
 
@@ -70,6 +71,22 @@ def apply_transforms(
         else:
             images = torch.stack([transform(image) for image in images])
     return images
+
+
+def build_transforms(steps: Any, dataset: Any) -> list[Callable[[Tensor], Tensor]]:
+    """Return the transforms of a data set.
+
+    Args:
+        steps: Config of a transform, or a callable that maps an image to an image,
+            or a list of these; ``None`` stands for none.
+        dataset: What they belong to; see :meth:`Transform.for_dataset`.
+    """
+    built = []
+    for step in steps if isinstance(steps, (list, tuple)) else [steps]:
+        if step is not None:
+            made = step if callable(step) else TRANSFORMS.build(step)
+            built.append(made.for_dataset(dataset) if isinstance(made, Transform) else made)
+    return built
 
 
 @TRANSFORMS.register_module()

@@ -41,7 +41,8 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
     Args:
         runner: The runner, whose model is a :class:`SPOS`.
         dataloader: Loader of the images that train the supernet, or its config.
-        max_epochs: Number of epochs of the supernet; the evolution has its own.
+        max_epochs: Number of epochs of the supernet; the evolution has its own.  With
+            0 only the evolution is run, on the weights of ``load_from``.
         arch_dataloader: Loader of the images on which paths are scored, or its
             config; best without shuffling and augmentation.
         evolution: Options of the :class:`Evolution`, by default those of the
@@ -49,6 +50,8 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
         calibration_batches: From how many training batches each path gets the
             statistics of its batch norms; the same ones for all paths.  With 0
             it has those of the supernet.
+        max_iters: In place of ``max_epochs``, a number of steps; the epoch in which
+            the last of them falls is finished.
         **kwargs: As for ``EpochBasedTrainLoop``.
 
     Raises:
@@ -60,13 +63,19 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
         self,
         runner: Any,
         dataloader: Any,
-        max_epochs: int,
+        max_epochs: int | None = None,
         arch_dataloader: Any = None,
         evolution: Mapping[str, Any] | None = None,
         calibration_batches: int = 20,
+        max_iters: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        if (max_epochs is None) == (max_iters is None):
+            raise ConfigError(
+                'Expected either `max_epochs` or `max_iters` for an OneShotTrainLoop, but got '
+                f'{max_epochs} and {max_iters}'
+            )
+        super().__init__(runner, dataloader, max_epochs or 0, **kwargs)
         if not isinstance(self._model, SPOS):
             raise ConfigError(
                 'Expected the model of an OneShotTrainLoop to be SPOS, but got '
@@ -88,6 +97,9 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
                     f'`{name}` has no batch: expected at least one full batch, but its data '
                     f'set has {len(loader.dataset)} samples'
                 )
+        if max_iters is not None:
+            self._max_epochs = -(-check_count('max_iters', max_iters) // len(self.dataloader))
+            self._max_iters = self._max_epochs * len(self.dataloader)
         self.arch_dataloader = arch_dataloader
         self.calibration_batches = check_count('calibration_batches', calibration_batches, 0)
         options = dict(evolution or {})
@@ -112,7 +124,8 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
         """Train the supernet, and then let the evolution choose."""
         # Before anything is trained: without a feasible path all of it is in vain.
         self.evolution.ask()
-        if self._epoch < self._max_epochs and is_main_process():
+        stays = self.runner._resume and self._epoch == self._max_epochs
+        if not stays and is_main_process():
             # It would be of another supernet than the one to come.
             with suppress(FileNotFoundError):
                 self._path.unlink()

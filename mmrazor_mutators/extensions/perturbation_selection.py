@@ -189,16 +189,16 @@ class PerturbationSelection(Extension):
 
         Args:
             search: The search.
-            batches: Yields ``(inputs, targets)``.
+            batches: Yields batches as the search takes them.
         """
         sums = torch.zeros(2, dtype=torch.float64, device=search.weights[0].device)
         with torch.no_grad(), buffers_kept(search.supernet):
             for batch in batches:
-                size = len(batch[0])
+                size = search.size_of(batch)
                 if self.metric == 'loss':
                     bad = size * search.compute_loss(batch).reshape(())
                 else:
-                    bad = _misses(search.supernet(batch[0]), batch[1]).sum()
+                    bad = _misses(*search.predict(batch)).sum()
                 sums += torch.stack([bad.to(sums), sums.new_tensor(size)])
         average_([sums])
         if not sums[1]:

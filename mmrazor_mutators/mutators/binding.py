@@ -10,7 +10,7 @@ mutables share the space.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import BindingError, InputError
+from ..errors import BindingError, InputError, SearchSpaceError
 from ..mutables import MutableModule, find_mutables
-from ..typing import Mixture
+from ..typing import Mixture, SearchSpaces
 
 __all__ = ['ForwardScope', 'SpaceRelaxation', 'bind', 'is_bound', 'release', 'scopes_of']
 
@@ -187,6 +187,30 @@ def check_bindable(mutable: MutableModule) -> None:
             f'The mutable of space {mutable.space_id!r} has an architecture parameter, but '
             f'{type(mutable).__name__}.forward takes no argument `arch_param`'
         )
+
+
+def check_spaces(spaces: SearchSpaces, arch_params: Iterable[str]) -> None:
+    """Refuse spaces that nothing can be learnt of, and mutables that cannot be bound.
+
+    Args:
+        spaces: Those of a supernet.
+        arch_params: Ids of the spaces with a parameter; none are left for a retraining.
+
+    Raises:
+        SearchSpaceError: Every mutable is one that never has such a parameter.
+        BindingError: See :func:`bind`.
+    """
+    mutables = [space['modules'][0] for space in spaces.values()]
+    if not any(hasattr(mutable, 'build_arch_param') for mutable in mutables):
+        kinds = ', '.join(sorted({type(mutable).__name__ for mutable in mutables}))
+        raise SearchSpaceError(
+            'Expected at least one space whose mutables can have an architecture parameter, '
+            f'but all of {", ".join(map(repr, spaces))} are {kinds}; use DifferentiableOP in '
+            'the placeholder_mapping, or search these paths with an OneShotMutator'
+        )
+    for space_id in arch_params:
+        for mutable in spaces[space_id]['modules']:
+            check_bindable(mutable)
 
 
 def bind(mutable: MutableModule, arch_param: nn.Parameter, relax: SpaceRelaxation) -> None:

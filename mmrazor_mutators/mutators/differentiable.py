@@ -19,7 +19,7 @@ from .binding import (
     ForwardScope,
     SpaceRelaxation,
     bind,
-    check_bindable,
+    check_spaces,
     given_mixture,
     hook_trunk,
     release,
@@ -86,9 +86,7 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
 
     def _take_over(self, supernet: nn.Module) -> None:
         built = self.build_arch_params(supernet)
-        for space_id in built:
-            for mutable in self.search_spaces[space_id]['modules']:
-                check_bindable(mutable)
+        check_spaces(self.search_spaces, built)
         self._check_extensions()
         self._keep_arch_params(built)
         try:

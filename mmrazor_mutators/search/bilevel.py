@@ -26,12 +26,13 @@ from .guards import SavedBuffers, buffers_kept_on_error, frozen, lent
 from .hypergradients import Hypergradient
 from .hypergradients.tensors import filled, gradients, unshared
 from .moves import Verdicts, clip_, move, undo_of
+from .predictions import Predictions
 from .state import load_state, state_of
 
 __all__ = ['BilevelSearch']
 
 
-class BilevelSearch:
+class BilevelSearch(Predictions):
     r"""Trains the weights of a supernet and its architecture parameters together.
 
     DARTS (Liu et al., ICLR 2019), algorithm 1: each step moves

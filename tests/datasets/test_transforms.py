@@ -23,6 +23,10 @@ ALL = [
     {'type': 'RandomHorizontalFlip'},
     {'type': 'Normalize', 'mean': [0.1, 0.2, 0.3], 'std': [0.4, 0.5, 0.6]},
     {'type': 'Cutout', 'length': 3},
+    {'type': 'CenterCrop', 'size': 4},
+    {'type': 'ColorJitter', 'brightness': 0.4, 'contrast': 0.4, 'saturation': 0.4},
+    {'type': 'RandomResizedCrop', 'size': 4},
+    {'type': 'ResizeShortEdge', 'size': 4},
 ]
 
 

@@ -283,7 +283,8 @@ def test_one_shot_search():
     )
     options = {k: v for k, v in searcher.items() if k not in ('type', 'metrics', 'score_key')}
     assert loop['evolution'] == options
-    assert notes == ['searcher.metrics', 'searcher.score_key']
+    first = 'searcher without load_from (the supernet is trained first)'
+    assert notes == [first, 'searcher.metrics', 'searcher.score_key']
     with pytest.raises(ConfigError, match=r"'EvolutionSearcher', but got 'GreedySearcher'"):
         translate({**cfg, 'searcher': {'type': 'GreedySearcher'}})
 
@@ -300,8 +301,8 @@ def test_one_shot_search():
             r'split=True, but got False',
         ),
         (
-            {'data': {'split': True, 'train': {'type': 'ImageNet'}}},
-            r"data set 'ImageNet' of data",
+            {'data': {'split': True, 'train': {'type': 'CocoDataset'}}},
+            r"data set 'CocoDataset' of data",
         ),
         ({'optimizer': None}, r'`optimizer` to be a dict, but got None'),
         ({'lr_config': {'policy': 'cyclic'}}, r"policy 'cyclic' of lr_config"),
@@ -314,9 +315,10 @@ def test_configs_that_cannot_be_translated(changes, message):
 
 def test_message_on_the_command_line(files, tmp_path, capsys):
     arguments = ['search', str(files['darts_supernet']), '--work-dir', str(tmp_path / 'w')]
-    options = ['--cfg-options', 'data.train.type=ImageNet']
+    options = ['--cfg-options', 'data.train.type=CocoDataset']
     assert cli.main([*arguments, *options]) == 2
-    assert "The data set 'ImageNet' of data['train'] cannot be translated" in complaint(capsys)
+    message = "The data set 'CocoDataset' of data['train'] cannot be translated"
+    assert message in complaint(capsys)
 
 
 def rates(lr_config, total, by_epoch=True, base=0.5):
@@ -407,7 +409,7 @@ def test_transforms_compute_the_same():
         {'type': 'Cutout', 'shape': 2, 'prob': 1.0},
         {'type': 'Cutout', 'shape': 2, 'pad_val': 0, 'prob': 0.5},
         {'type': 'Cutout', 'shape': (2, 3), 'pad_val': 0, 'prob': 1.0},
-        {'type': 'ColorJitter', 'brightness': 0.4},
+        {'type': 'ColorJitter', 'brightness': 0.4, 'hue': 0.1},
     ],
 )
 def test_transforms_that_are_not_taken_over(step):

@@ -143,6 +143,7 @@ def test_schedule_reaches_the_optimizers_without_a_warning(runner_of):
         ({'interval': 2}, ['epoch_2', 'epoch_4', 'epoch_5'], 5),
         ({'interval': 2, 'save_last': False}, ['epoch_2', 'epoch_4'], 5),
         ({'interval': 1, 'max_keep_subnets': 2}, ['epoch_4', 'epoch_5'], 5),
+        ({'interval': 1, 'max_keep_ckpts': 3}, ['epoch_3', 'epoch_4', 'epoch_5'], 5),
         ({'interval': 2, 'filename_tmpl': 'at_{}.yaml'}, ['at_2', 'at_4', 'at_5'], 5),
         ({'interval': 4, 'by_epoch': False}, ['iter_12', 'iter_15', 'iter_4', 'iter_8'], 15),
     ],
@@ -156,6 +157,11 @@ def test_search_subnet_hook(arguments, names, last, runner_of, tmp_path):
     found = runner.model.mutator.search_subnet()
     for name in ['subnet', *[name for name in names if name.endswith(f'_{last}')]]:
         assert yaml.safe_load((tmp_path / 'out' / f'{name}.yaml').read_text()) == found
+
+
+def test_how_many_subnets_to_keep_is_said_once():
+    with pytest.raises(ConfigError, match='`max_keep_ckpts`, but got 2 and 3'):
+        SearchSubnetHook(max_keep_subnets=2, max_keep_ckpts=3)
 
 
 def test_drop_path_prob():
@@ -175,6 +181,7 @@ def test_drop_path_prob():
         ({'max_prob': 1.0}, '`max_prob` .* got 1.0'),
         ({'max_prob': -0.1}, '`max_prob` .* got -0.1'),
         ({'max_prob': 0.1, 'interval': 0}, '`interval` .* got 0'),
+        ({'max_prob': 0.1, 'by_epoch': False}, '`by_epoch` to be True, but got False'),
     ],
 )
 def test_drop_path_prob_out_of_range(arguments, message):

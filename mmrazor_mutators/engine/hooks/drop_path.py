@@ -23,20 +23,24 @@ class DropPathProbHook(Hook):
     Args:
         max_prob: The probability that is reached in the end, from 0 to below 1.
         interval: Set it in every n-th epoch.
+        by_epoch: ``True``: iterations are not counted.
 
     Raises:
         ConfigError: An option outside of its range.
     """
 
-    def __init__(self, max_prob: float, interval: int = 1) -> None:
+    def __init__(self, max_prob: float, interval: int = 1, by_epoch: bool = True) -> None:
         if not 0 <= max_prob < 1:
             raise ConfigError(
                 f'Expected `max_prob` to be at least 0 and below 1, but got {max_prob!r}'
             )
         if interval < 1:
             raise ConfigError(f'Expected `interval` to be at least 1, but got {interval!r}')
+        if by_epoch is not True:
+            raise ConfigError(f'Expected `by_epoch` to be True, but got {by_epoch!r}')
         self.max_prob = max_prob
         self.interval = interval
+        self.by_epoch = by_epoch
 
     def before_train_epoch(self, runner: Any) -> None:
         """Set the probability of the epoch."""

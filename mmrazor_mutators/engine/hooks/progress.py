@@ -109,7 +109,8 @@ class ProgressHook(Hook):
 
     def _of_compilation(self, runner: Any) -> list[str]:
         """Say what compiling has cost since it was said last."""
-        compilation = getattr(getattr(runner.model, 'module', runner.model), 'compilation', None)
+        model = getattr(runner.model, 'module', runner.model)
+        compilation = getattr(model, 'compilation', None)
         if compilation is None or compilation.num_graphs == self._num_graphs:
             return []
         self._num_graphs = compilation.num_graphs

@@ -9,6 +9,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
+from ...errors import ConfigError
 from ...mutables import dump_subnet
 from ...registry import HOOKS
 
@@ -30,6 +31,10 @@ class SearchSubnetHook(Hook):
         max_keep_subnets: Keep the newest n of the numbered files; -1 for all.
         save_last: Whether to write after the last epoch or iteration as well.
         filename_tmpl: Name of a numbered file, with ``{}`` for the number.
+        max_keep_ckpts: Another name of ``max_keep_subnets``, that of MMRazor v0.2.0.
+
+    Raises:
+        ConfigError: Both ``max_keep_subnets`` and ``max_keep_ckpts``.
     """
 
     priority = 70
@@ -42,11 +47,17 @@ class SearchSubnetHook(Hook):
         max_keep_subnets: int = -1,
         save_last: bool = True,
         filename_tmpl: str | None = None,
+        max_keep_ckpts: int = -1,
     ) -> None:
+        if max_keep_subnets != -1 and max_keep_ckpts != -1:
+            raise ConfigError(
+                f'Expected `max_keep_subnets` or `max_keep_ckpts`, but got {max_keep_subnets} '
+                f'and {max_keep_ckpts}'
+            )
         self.interval = interval
         self.by_epoch = by_epoch
         self.out_dir = out_dir
-        self.max_keep_subnets = max_keep_subnets
+        self.max_keep_subnets = max_keep_subnets if max_keep_ckpts == -1 else max_keep_ckpts
         self.save_last = save_last
         self.filename_tmpl = filename_tmpl or ('epoch_{}.yaml' if by_epoch else 'iter_{}.yaml')
         self._written: list[Path] = []
