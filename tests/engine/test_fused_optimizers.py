@@ -109,3 +109,27 @@ def test_where_there_is_no_such_kernel(cfg: dict[str, Any], part: nn.Module) -> 
 def test_classes_are_known_as_well() -> None:
     cfg = {**SGD, 'type': torch.optim.SGD}
     assert choose_kernel(cfg, nn.Linear(2, 2)) == {**cfg, 'fused': True}
+
+
+@pytest.mark.parametrize('nesterov', [False, True])
+def test_weights_that_come_late_begin_as_they_do_unfused(nesterov: bool) -> None:
+    """Trap: torch's fused SGD fails where some weights have a momentum and others none."""
+    models = [Model() for _ in range(2)]
+    cfg = {**SGD, 'nesterov': nesterov}
+    optimizers = [
+        optimizer_over(models[0], cfg),
+        optimizer_over(models[1], {**cfg, 'fused': False}),
+    ]
+    for step, used in enumerate([(0,), (0, 2), (2, 3), (0, 1, 2, 3)]):
+        for model, optimizer in zip(models, optimizers, strict=True):
+            grads = gradients_of(model, step, torch.contiguous_format)
+            for index, param in enumerate(model.parameters()):
+                param.grad = grads[index] if index in used else None
+            optimizer.step()
+        for fused, plain in zip(models[0].parameters(), models[1].parameters(), strict=True):
+            assert_close(fused, plain, rtol=1e-12, atol=1e-14)
+
+
+def test_dampening_is_left_to_the_unfused_kernel() -> None:
+    assert 'fused' not in choose_kernel({**SGD, 'dampening': 0.1}, Model())
+    assert choose_kernel({**SGD, 'dampening': 0}, Model())['fused']
