@@ -127,20 +127,22 @@ static void NAME(multiply_outer)(const REAL *a, int64_t a_columns, const REAL *b
                        b_columns - block * LANES, out + block, blocks);
 }
 
-/* Bytes that a task needs: those of a depthwise convolution, and an image of a gradient. */
+/* Bytes that a task needs: those of a depthwise convolution, and an image of its output. */
 static size_t NAME(separable_scratch)(const conv_shape *s)
 {
     int64_t image = s->out_height * s->out_width * s->channels;
     return NAME(conv_scratch)(s) + (size_t)ceil_div(image, LANES) * sizeof(VEC);
 }
 
-/* out, and what is between both convolutions, of one image. */
+/* out of one image, and what is between both convolutions where it is wanted. */
 static void NAME(separable_forward)(const void *data, int64_t index, void *scratch)
 {
     const separable_job *job = data;
     const conv_shape *s = job->conv.shape;
     int64_t pixels = s->out_height * s->out_width;
-    REAL *between = (REAL *)job->between + index * pixels * s->channels;
+    REAL *between = (REAL *)((char *)scratch + NAME(conv_scratch)(s));
+    if (job->between)
+        between = (REAL *)job->between + index * pixels * s->channels;
     conv_job conv = job->conv;
     conv.x = (const REAL *)conv.x + index * s->height * s->width * s->channels;
     conv.out = between;

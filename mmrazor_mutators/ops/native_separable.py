@@ -28,10 +28,8 @@ class _Separable(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, depthwise: Tensor, pointwise: Tensor, shape: ConvShape, relu: bool
     ) -> Tensor:
-        out, between = _forward(x, depthwise, pointwise, shape, relu)
-        ctx.save_for_backward(
-            x, depthwise, pointwise, between if ctx.needs_input_grad[2] else None
-        )
+        out, between = _forward(x, depthwise, pointwise, shape, relu, ctx.needs_input_grad[2])
+        ctx.save_for_backward(x, depthwise, pointwise, between)
         ctx.shape, ctx.relu = shape, relu
         return out
 
@@ -49,20 +47,21 @@ class _Separable(torch.autograd.Function):
 
 
 def _forward(
-    x: Tensor, depthwise: Tensor, pointwise: Tensor, shape: ConvShape, relu: bool
-) -> tuple[Tensor, Tensor]:
-    """Return the output, and what is between the two convolutions."""
-    maps = [
-        torch.empty(
+    x: Tensor, depthwise: Tensor, pointwise: Tensor, shape: ConvShape, relu: bool, keep: bool
+) -> tuple[Tensor, Tensor | None]:
+    """Return the output; and what is between the two convolutions, to ``keep``."""
+
+    def empty_map(channels: int) -> Tensor:
+        return torch.empty(
             (shape.batch, channels, shape.out_height, shape.out_width),
             dtype=x.dtype,
             memory_format=torch.channels_last,
         )
-        for channels in (shape.channels, len(pointwise))
-    ]
-    tensors = x, depthwise, pointwise, *maps
+
+    out, between = empty_map(len(pointwise)), empty_map(shape.channels) if keep else None
+    tensors = x, depthwise, pointwise, between, out
     call('separable_forward', x.dtype, shape, relu, len(pointwise), *tensors)
-    return maps[1], maps[0]
+    return out, between
 
 
 def _backward(
@@ -136,4 +135,4 @@ def native_separable(
         x.requires_grad or depthwise.requires_grad or pointwise.requires_grad
     ):
         return _Separable.apply(x, depthwise, pointwise, shape, relu)
-    return _forward(x, depthwise, pointwise, shape, relu)[0]
+    return _forward(x, depthwise, pointwise, shape, relu, keep=False)[0]
