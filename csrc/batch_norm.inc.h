@@ -1,32 +1,10 @@
 /* Batch norms over the rows of a matrix, for one type of number and one width of vectors.
  *
  * A task is CHUNK rows.  Sums over a chunk are made in vectors of REAL, and sums over chunks
- * in double precision, always in the same order.  Comes after depthwise.inc.h, whose names
+ * in double precision, always in the same order.  Comes after vectors.inc.h, whose names
  * it uses.
  */
-#define INLINE static inline __attribute__((always_inline))
 #define AT(pointer, row) ((pointer) + (row) * step)
-#define LOAD(pointer) NAME(load)(pointer, lanes)
-#define STORE(pointer, value) NAME(store)(pointer, value, lanes)
-
-INLINE VEC NAME(load)(const REAL *from, int64_t lanes)
-{
-    if (lanes == LANES)
-        return *(const LOOSE *)from;
-    VEC value = {0};
-    for (int64_t lane = 0; lane < lanes; lane++)
-        value[lane] = from[lane];
-    return value;
-}
-
-INLINE void NAME(store)(REAL *to, VEC value, int64_t lanes)
-{
-    if (lanes == LANES)
-        *(LOOSE *)to = value;
-    else
-        for (int64_t lane = 0; lane < lanes; lane++)
-            to[lane] = value[lane];
-}
 
 /* Mean of some columns, and sum of the squared differences from it. */
 INLINE void NAME(moments_of)(const REAL *x, int64_t rows, int64_t step, int64_t lanes,
@@ -154,23 +132,4 @@ static void NAME(norm_input)(const void *data, int64_t index, void *scratch)
         NAME(input_to)(job, x, grad, rows, c, step - c, out);
 }
 
-#undef INLINE
 #undef AT
-#undef LOAD
-#undef STORE
-#undef VEC
-#undef LOOSE
-#undef LANES
-#undef TILE
-
-static const kernels NAME(table) = {
-    .lanes = VECTOR_BYTES / sizeof(REAL),
-    .conv_scratch = NAME(conv_scratch),
-    .conv_forward = NAME(conv_forward),
-    .conv_input = NAME(conv_input),
-    .conv_weight = NAME(conv_weight),
-    .norm_moments = NAME(norm_moments),
-    .norm_apply = NAME(norm_apply),
-    .norm_sums = NAME(norm_sums),
-    .norm_input = NAME(norm_input),
-};

@@ -4,37 +4,27 @@
  * needs into a ring of rows with zeros on both sides, so that nothing else has to look at
  * borders, strides of memory or channels left over; the ring stays in the nearest cache.
  * Sums stay in registers until they are complete.
- *
- * REAL: float or double. VECTOR_BYTES: size of a vector. NAME(x): x with a suffix of its own.
+ * Comes after vectors.inc.h, whose names it uses.
  */
-typedef REAL NAME(vec) __attribute__((vector_size(VECTOR_BYTES), may_alias));
-typedef REAL NAME(loose)
-    __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 
-#define VEC NAME(vec)
-#define LOOSE NAME(loose)
-#define LANES ((int64_t)(VECTOR_BYTES / sizeof(REAL)))
-/* Output pixels that are summed up at once: as many as there are registers for. */
-#if VECTOR_BYTES == 64
-#define TILE 16
-#else
-#define TILE 8
-#endif
-
-/* Copy some lanes of `count` pixels; the lanes left over are zero. */
-static void NAME(load_row)(VEC *to, const REAL *from, int64_t count, int64_t step, int64_t lanes)
+/* Copy some lanes of `count` pixels, with zeros for what is negative where `rectify` says so.
+ *
+ * The lanes left over are zero.  NaN stays NaN.
+ */
+static void NAME(load_row)(VEC *to, const REAL *from, int64_t count, int64_t step, int64_t lanes,
+                           int rectify)
 {
-    if (lanes == LANES) {
+    if (lanes == LANES && rectify)
+        for (int64_t i = 0; i < count; i++)
+            to[i] = NAME(rectified)(*(const LOOSE *)(from + i * step));
+    else if (lanes == LANES)
         for (int64_t i = 0; i < count; i++)
             to[i] = *(const LOOSE *)(from + i * step);
-        return;
-    }
-    for (int64_t i = 0; i < count; i++) {
-        VEC pixel = {0};
-        for (int64_t lane = 0; lane < lanes; lane++)
-            pixel[lane] = from[i * step + lane];
-        to[i] = pixel;
-    }
+    else
+        for (int64_t i = 0; i < count; i++) {
+            VEC pixel = LOAD(from + i * step);
+            to[i] = rectify ? NAME(rectified)(pixel) : pixel;
+        }
 }
 
 /* weight[c, tap] of some channels as one vector per tap. */
@@ -54,6 +44,7 @@ typedef struct {
     const REAL *source; /* First row and channel of the image. */
     int64_t size, width, left, used; /* `used` columns after `left` zeros are copied. */
     int64_t height, source_width, channels, lanes;
+    int rectify;  /* Whether copies have zeros for what is negative. */
     int64_t next; /* First row that was not copied yet. */
 } NAME(ring);
 
@@ -77,7 +68,7 @@ static void NAME(ring_advance)(NAME(ring) *ring, int64_t first, int64_t last)
     for (; row <= min_of(last, ring->height - 1); row++)
         NAME(load_row)(NAME(ring_row)(ring, row) + ring->left,
                        ring->source + row * ring->source_width * ring->channels, ring->used,
-                       ring->channels, ring->lanes);
+                       ring->channels, ring->lanes, ring->rectify);
     ring->next = max_of(ring->next, row);
 }
 
@@ -91,7 +82,7 @@ typedef struct {
 } NAME(window);
 
 /* `tile` neighbouring outputs, at most TILE, of which the first one is at `at`. */
-static inline __attribute__((always_inline)) void
+INLINE void
 NAME(sum_tile)(const NAME(window) *window, int64_t at, int64_t step, const int tile, REAL *out,
                int64_t out_step, int64_t lanes)
 {
@@ -120,7 +111,7 @@ NAME(sum_tile)(const NAME(window) *window, int64_t at, int64_t step, const int t
     }
 }
 
-static inline __attribute__((always_inline)) void
+INLINE void
 NAME(sum_row_by)(const NAME(window) *window, const int64_t step, int64_t count, REAL *out,
                  int64_t out_step, int64_t lanes)
 {
@@ -174,8 +165,9 @@ static size_t NAME(conv_scratch)(const conv_shape *s)
 }
 
 static NAME(ring)
-NAME(input_ring)(const conv_shape *s, const REAL *x, int64_t lanes, VEC *memory)
+NAME(input_ring)(const conv_job *job, const REAL *x, int64_t lanes, VEC *memory)
 {
+    const conv_shape *s = job->shape;
     NAME(ring) ring = {
         .rows = memory,
         .source = x,
@@ -187,6 +179,7 @@ NAME(input_ring)(const conv_shape *s, const REAL *x, int64_t lanes, VEC *memory)
         .source_width = s->width,
         .channels = s->channels,
         .lanes = lanes,
+        .rectify = job->rectify,
     };
     NAME(ring_init)(&ring);
     return ring;
@@ -220,7 +213,7 @@ static void NAME(conv_forward)(const void *data, int64_t index, void *scratch)
     NAME(load_weight)(weight, (const REAL *)job->weight + channel * taps, taps, lanes);
     const REAL *x = (const REAL *)job->x + image * s->height * s->width * s->channels + channel;
     REAL *y = (REAL *)job->out + image * s->out_height * s->out_width * s->channels + channel;
-    NAME(ring) ring = NAME(input_ring)(s, x, lanes, weight + taps);
+    NAME(ring) ring = NAME(input_ring)(job, x, lanes, weight + taps);
     NAME(window) window = {.columns = s->kernel_w, .offset = 0, .distance = s->dilation_w};
     for (int64_t i = 0; i < s->out_height; i++) {
         int64_t kernel_rows[MAX_KERNEL];
@@ -232,7 +225,18 @@ static void NAME(conv_forward)(const void *data, int64_t index, void *scratch)
     }
 }
 
-/* The gradient of x of one image and vector of channels; `x` is not read.
+/* Clear the gradient of a row where x is not above 0. */
+static void NAME(mask_row)(REAL *grad, const REAL *x, int64_t count, int64_t step, int64_t lanes)
+{
+    if (lanes == LANES)
+        for (int64_t i = 0; i < count; i++, grad += step, x += step)
+            *(LOOSE *)grad = NAME(cleared)(*(LOOSE *)grad, *(const LOOSE *)x <= 0);
+    else
+        for (int64_t i = 0; i < count; i++, grad += step, x += step)
+            STORE(grad, NAME(cleared)(LOAD(grad), LOAD(x) <= 0));
+}
+
+/* The gradient of x of one image and vector of channels; `x` is read to rectify alone.
  *
  * With a stride, neighbours in x have to do with different taps: each class of columns that
  * share theirs is a plain convolution of y.
@@ -246,7 +250,9 @@ static void NAME(conv_input)(const void *data, int64_t index, void *scratch)
     int64_t taps = s->kernel_h * s->kernel_w;
     VEC *weight = scratch, *packed = weight + taps;
     NAME(load_weight)(weight, (const REAL *)job->weight + channel * taps, taps, lanes);
-    REAL *x = (REAL *)job->out + image * s->height * s->width * s->channels + channel;
+    int64_t start = image * s->height * s->width * s->channels + channel;
+    REAL *x = (REAL *)job->out + start;
+    const REAL *source = (const REAL *)job->x + (job->rectify ? start : 0);
     int64_t left = -NAME(first_column)(s);
     NAME(ring) ring = {
         .rows = packed + taps,
@@ -302,6 +308,9 @@ static void NAME(conv_input)(const void *data, int64_t index, void *scratch)
                           x + (i * s->width + phase) * s->channels, s->stride_w * s->channels,
                           lanes);
         }
+        if (job->rectify)
+            NAME(mask_row)(x + i * s->width * s->channels,
+                           source + i * s->width * s->channels, s->width, s->channels, lanes);
     }
 }
 
@@ -309,7 +318,7 @@ static void NAME(conv_input)(const void *data, int64_t index, void *scratch)
  *
  * `wide` pixels have sums of their own, so that none waits for its predecessor.
  */
-static inline __attribute__((always_inline)) void
+INLINE void
 NAME(weigh_taps)(const VEC *grad, const VEC *row, int64_t count, const int64_t step,
                  int64_t dilation, const int taps, const int wide, VEC *sums)
 {
@@ -339,7 +348,7 @@ NAME(weigh_taps)(const VEC *grad, const VEC *row, int64_t count, const int64_t s
     }
 }
 
-static inline __attribute__((always_inline)) void
+INLINE void
 NAME(weigh_row_by)(const VEC *grad, const VEC *row, int64_t count, const int64_t step,
                    int64_t dilation, int64_t taps, VEC *sums)
 {
@@ -381,12 +390,12 @@ static void NAME(conv_weight)(const void *data, int64_t index, void *scratch)
     const REAL *x = (const REAL *)job->x + image * s->height * s->width * s->channels + channel;
     const REAL *grad = (const REAL *)job->grad
                        + image * s->out_height * s->out_width * s->channels + channel;
-    NAME(ring) ring = NAME(input_ring)(s, x, lanes, slopes + s->out_width);
+    NAME(ring) ring = NAME(input_ring)(job, x, lanes, slopes + s->out_width);
     for (int64_t i = 0; i < s->out_height; i++) {
         const VEC *rows[MAX_KERNEL];
         int64_t kernel_rows[MAX_KERNEL], count = NAME(rows_of)(s, &ring, i, rows, kernel_rows);
         NAME(load_row)(slopes, grad + i * s->out_width * s->channels, s->out_width,
-                       s->channels, lanes);
+                       s->channels, lanes, 0);
         for (int64_t k = 0; k < count; k++) {
             VEC *to = sums + kernel_rows[k] * s->kernel_w;
             if (s->stride_w == 1)

@@ -23,7 +23,17 @@ typedef struct {
     const conv_shape *shape;
     const void *x, *weight, *grad;
     void *out;
+    int rectify; /* Whether x counts as max(x, 0); its gradient is that of x all the same. */
 } conv_job;
+
+/* A depthwise convolution to `between`, and a matrix for each pixel of that. */
+typedef struct {
+    conv_job conv; /* `grad` is that of the end, `out` is not used. */
+    int64_t out_channels;
+    const void *packed; /* The matrix, as matrix_pack leaves it. */
+    void *between, *out;
+    void *depthwise_parts, *pointwise_parts; /* Of gradients, one for each image, or NULL. */
+} separable_job;
 
 /* A map seen as a matrix of pixels; a row of it holds `fold` pixels. */
 typedef struct {
@@ -39,6 +49,11 @@ typedef struct {
     int64_t lanes;
     size_t (*conv_scratch)(const conv_shape *shape);
     task conv_forward, conv_input, conv_weight;
+    void (*matrix_pack)(void *packed, const void *matrix, int64_t inner, int64_t columns,
+                        int transposed);
+    size_t (*separable_scratch)(const conv_shape *shape);
+    task separable_forward, separable_backward;
+    void (*parts_sum)(void *parts, int64_t number, int64_t size);
     task norm_moments, norm_apply, norm_sums, norm_input;
 } kernels;
 

@@ -19,6 +19,7 @@ __all__ = [
     'SWITCH',
     'ConvShape',
     'available',
+    'call',
     'conv',
     'norm_backward',
     'norm_forward',
@@ -80,6 +81,9 @@ def _declare(library: Any) -> None:
     common = [number, number]
     for name in _CONVS:
         getattr(library, f'kernels_conv_{name}').argtypes = [*common, *[address] * 4]
+    separable = [*common, address, number, size]
+    library.kernels_separable_forward.argtypes = [*separable, *[address] * 5]
+    library.kernels_separable_backward.argtypes = [*separable, *[address] * 8]
     library.kernels_norm_forward.argtypes = [*common, size, size, real, real, *[address] * 6]
     library.kernels_norm_backward.argtypes = [*common, size, size, *[address] * 6]
     library.kernels_use_variant.argtypes = [number]
@@ -140,6 +144,30 @@ def _shape_of(shape: ConvShape) -> Any:
 def _check(failed: int) -> None:
     if failed:
         raise MemoryError('Expected memory for the sums of a kernel, but there is none left')
+
+
+def call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
+    """Call ``kernels_<name>`` of the library, with the threads that torch has.
+
+    Args:
+        name: Of a function that begins with the dtype and the number of threads.
+        dtype: Of all tensors.
+        *arguments: The others: numbers, shapes, and tensors or ``None``, dense as the
+            function wants them.
+
+    Raises:
+        MemoryError: No memory is left.
+    """
+    values = [
+        a.data_ptr()
+        if isinstance(a, Tensor)
+        else _shape_of(a)
+        if isinstance(a, ConvShape)
+        else a
+        for a in arguments
+    ]
+    function = getattr(_library, f'kernels_{name}')
+    _check(function(_DTYPES[dtype], torch.get_num_threads(), *values))
 
 
 def conv(kind: str, shape: ConvShape, first: Tensor, second: Tensor, out: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Begun', 'Prologue', 'begin', 'finish', 'run_candidate', 'shared_work']
+__all__ = ['Begun', 'Prologue', 'begin', 'finish', 'is_hooked', 'run_candidate', 'shared_work']
 
 
 class Prologue(NamedTuple):
@@ -65,7 +65,7 @@ def shared_work() -> Iterator[None]:
         _blocks.results.pop()
 
 
-def _is_hooked(module: nn.Module) -> bool:
+def is_hooked(module: nn.Module) -> bool:
     """Whether somebody listens to the calls of ``module``, which are left out here."""
     return bool(
         module._forward_hooks
@@ -98,7 +98,7 @@ def begin(module: Any, x: Any) -> Begun:
     candidate keep it out.
     """
     prologue = None
-    if hasattr(module, 'prologue') and not _is_hooked(module):
+    if hasattr(module, 'prologue') and not is_hooked(module):
         prologue = module.prologue()
     return Begun(x, False) if prologue is None else Begun(_shared(prologue, x), True)
 

@@ -14,6 +14,7 @@ from ..host import DropPath, build_activation_layer, build_norm_layer
 from ..typing import ConfigDict
 from .base import check_count
 from .fast_convs import DepthwiseConv2d, PointwiseConv2d
+from .separable import SeparableConv
 
 __all__ = [
     'DEFAULT_ACT',
@@ -108,10 +109,10 @@ def separable_conv(
     stride: int = 1,
     dilation: int = 1,
     norm_cfg: ConfigDict | None = DEFAULT_NORM,
-) -> nn.Sequential:
+) -> SeparableConv:
     """Build ReLU, depthwise convolution, pointwise convolution, norm."""
     padding = kernel_size // 2 * dilation
-    return nn.Sequential(
+    return SeparableConv(
         nn.ReLU(),
         DepthwiseConv2d(
             in_channels,

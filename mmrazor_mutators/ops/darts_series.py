@@ -30,7 +30,7 @@ from .blocks import (
     separable_conv,
     strided_zeros,
 )
-from .rectified import RectifiedOP, run_after_first
+from .rectified import RectifiedOP
 
 __all__ = ['DartsDilConv', 'DartsPoolBN', 'DartsSepConv', 'DartsSkipConnect', 'DartsZero']
 
@@ -160,7 +160,7 @@ class DartsDilConv(RectifiedOP):
 
     def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Go on after the ReLU."""
-        return self.drop_path(run_after_first(self.conv1, x, weight))
+        return self.drop_path(self.conv1.after_relu(x, weight))
 
 
 @OPS.register_module()
@@ -213,8 +213,7 @@ class DartsSepConv(RectifiedOP):
 
     def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Go on after the first ReLU."""
-        x = self.conv2[0](run_after_first(self.conv1, x))
-        return self.drop_path(run_after_first(self.conv2, x, weight))
+        return self.drop_path(self.conv2.scaled(self.conv1.after_relu(x), weight))
 
 
 @OPS.register_module()

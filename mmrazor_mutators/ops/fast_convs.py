@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..native import available
+from ..native import ConvShape, available
 from .depthwise_operators import traced_depthwise_conv2d
 from .native_depthwise import fits, native_depthwise, shape_of
 
@@ -26,11 +26,16 @@ class PointwiseConv2d(nn.Conv2d):
     True
     """
 
+    @property
+    def is_matrix(self) -> bool:
+        """Whether each pixel is multiplied by a matrix, and none is left out or added."""
+        simple = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
+        return simple and self.groups == 1
+
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved map."""
-        simple = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
         together = x.dim() == 4 and x.stride(1) == 1 and x.device.type == 'cpu'
-        if not (self.training and simple and together and self.groups == 1):
+        if not (self.training and self.is_matrix and together):
             return super().forward(x)
         pixels = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
         return pixels.permute(0, 3, 1, 2)
@@ -79,8 +84,8 @@ class DepthwiseConv2d(nn.Conv2d):
         joined = convolved.reshape(2, 2, batch, *half, channels).permute(2, 3, 0, 4, 1, 5)
         return joined.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
-    def _compiled(self, x: Tensor) -> Tensor | None:
-        """Return the convolved map, or ``None`` where no compiled kernel will do."""
+    def compiled_shape(self, x: Tensor) -> ConvShape | None:
+        """Return what this does with ``x``, or ``None`` where no compiled kernel can do it."""
         depthwise = self.groups == self.in_channels == self.out_channels
         plain = self.bias is None and self.padding_mode == 'zeros'
         if not (available() and depthwise and plain) or isinstance(self.padding, str):
@@ -89,7 +94,11 @@ class DepthwiseConv2d(nn.Conv2d):
         if x.dim() != 4 or x.stride(1) != 1 or x.shape[1] != self.in_channels:
             return None
         shape = shape_of(x, self.weight, self.stride, self.padding, self.dilation)
-        if not fits(shape):
+        return shape if fits(shape) else None
+
+    def _compiled(self, x: Tensor) -> Tensor | None:
+        shape = self.compiled_shape(x)
+        if shape is None:
             return None
         if torch.compiler.is_compiling():
             return traced_depthwise_conv2d(x, self.weight, shape)

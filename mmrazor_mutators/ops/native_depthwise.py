@@ -15,7 +15,15 @@ from torch import Tensor
 
 from ..native import ConvShape, conv, usable
 
-__all__ = ['RUN', 'derivatives_of', 'empty_result', 'fits', 'native_depthwise', 'shape_of']
+__all__ = [
+    'RUN',
+    'derivatives_of',
+    'differentiable_depthwise',
+    'empty_result',
+    'fits',
+    'native_depthwise',
+    'shape_of',
+]
 
 _MAX_KERNEL = 8
 _MAX_STRIDE = 2
@@ -144,6 +152,13 @@ class _Function(torch.autograd.Function):
             else:
                 found[i] = RUN[kind](*pair, ctx.shape)
         return tuple(found)
+
+
+def differentiable_depthwise(
+    kind: str, first: Tensor, second: Tensor, shape: ConvShape
+) -> Tensor:
+    """Return one of the three functions of two tensors, with all derivatives."""
+    return _Function.apply(kind, first, second, shape)
 
 
 def native_depthwise(x: Tensor, weight: Tensor, shape: ConvShape) -> Tensor | None:

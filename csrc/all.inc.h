@@ -1,0 +1,32 @@
+/* All kernels for one type of number and one width of vectors, and the table of them. */
+#include "vectors.inc.h"
+
+#include "batch_norm.inc.h"
+#include "depthwise.inc.h"
+#include "separable.inc.h"
+
+static const kernels NAME(table) = {
+    .lanes = VECTOR_BYTES / sizeof(REAL),
+    .conv_scratch = NAME(conv_scratch),
+    .conv_forward = NAME(conv_forward),
+    .conv_input = NAME(conv_input),
+    .conv_weight = NAME(conv_weight),
+    .matrix_pack = NAME(matrix_pack),
+    .separable_scratch = NAME(separable_scratch),
+    .separable_forward = NAME(separable_forward),
+    .separable_backward = NAME(separable_backward),
+    .parts_sum = NAME(parts_sum),
+    .norm_moments = NAME(norm_moments),
+    .norm_apply = NAME(norm_apply),
+    .norm_sums = NAME(norm_sums),
+    .norm_input = NAME(norm_input),
+};
+
+#undef VEC
+#undef LOOSE
+#undef MASK
+#undef LANES
+#undef TILE
+#undef INLINE
+#undef LOAD
+#undef STORE

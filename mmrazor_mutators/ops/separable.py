@@ -1,0 +1,79 @@
+"""Separable convolutions: what the candidates of DARTS are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..sharing import is_hooked
+from .batch_norm import scaled_norm
+from .fast_convs import DepthwiseConv2d, PointwiseConv2d
+from .native_separable import native_separable
+
+__all__ = ['SeparableConv']
+
+
+class SeparableConv(nn.Sequential):
+    """ReLU, depthwise convolution, pointwise convolution, norm.
+
+    The first three run at once where there is a compiled kernel for them and nobody
+    listens to one of them alone.
+
+    >>> conv = SeparableConv(
+    ...     nn.ReLU(),
+    ...     DepthwiseConv2d(3, 3, 3, padding=1, groups=3, bias=False),
+    ...     PointwiseConv2d(3, 4, 1, bias=False),
+    ...     nn.BatchNorm2d(4),
+    ... )
+    >>> x = torch.randn(2, 3, 5, 5).contiguous(memory_format=torch.channels_last)
+    >>> torch.allclose(conv(x), conv[3](conv[2](conv[1](conv[0](x)))), atol=1e-6)
+    True
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the norm of the convolved map."""
+        return self._run(input, None, rectified=False)
+
+    def scaled(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Return the norm of the convolved map, multiplied by a scalar tensor."""
+        return self._run(x, weight, rectified=False)
+
+    def after_relu(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Go on after the ReLU.
+
+        Args:
+            x: The output of that.
+            weight: What the result is multiplied by, a scalar tensor; ``None``
+                for nothing.
+        """
+        return self._run(x, weight, rectified=True)
+
+    def _run(self, x: Tensor, weight: Tensor | None, rectified: bool) -> Tensor:
+        relu, depthwise, pointwise, norm = self._modules.values()
+        out = _fused(x, None if rectified else relu, depthwise, pointwise)
+        if out is None:
+            for layer in (depthwise, pointwise) if rectified else (relu, depthwise, pointwise):
+                x = layer(x)
+            out = x
+        return scaled_norm(norm, out, weight)
+
+
+def _fused(x: Tensor, relu: Any, depthwise: Any, pointwise: Any) -> Tensor | None:
+    """Run all three (two, without ``relu``) at once; ``None`` where that cannot be."""
+    if (
+        torch.compiler.is_compiling()
+        or type(depthwise) is not DepthwiseConv2d
+        or type(pointwise) is not PointwiseConv2d
+        or not pointwise.is_matrix
+        or is_hooked(depthwise)
+        or is_hooked(pointwise)
+    ):
+        return None
+    if relu is not None and (type(relu) is not nn.ReLU or relu.inplace or is_hooked(relu)):
+        return None
+    shape = depthwise.compiled_shape(x)
+    if shape is None or pointwise.bias is not None or pointwise.in_channels != shape.channels:
+        return None
+    return native_separable(x, depthwise.weight, pointwise.weight, shape, relu is not None)
