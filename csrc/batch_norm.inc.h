@@ -153,24 +153,3 @@ static void NAME(norm_input)(const void *data, int64_t index, void *scratch)
     if (c < step)
         NAME(input_to)(job, x, grad, rows, c, step - c, out);
 }
-
-#undef INLINE
-#undef AT
-#undef LOAD
-#undef STORE
-#undef VEC
-#undef LOOSE
-#undef LANES
-#undef TILE
-
-static const kernels NAME(table) = {
-    .lanes = VECTOR_BYTES / sizeof(REAL),
-    .conv_scratch = NAME(conv_scratch),
-    .conv_forward = NAME(conv_forward),
-    .conv_input = NAME(conv_input),
-    .conv_weight = NAME(conv_weight),
-    .norm_moments = NAME(norm_moments),
-    .norm_apply = NAME(norm_apply),
-    .norm_sums = NAME(norm_sums),
-    .norm_input = NAME(norm_input),
-};

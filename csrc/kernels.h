@@ -32,6 +32,20 @@ typedef struct {
     void *out, *first, *second;
 } norm_job;
 
+/* `count` maps of which some are normalised before they are summed up.
+ *
+ * shift, scale and slope are (count, columns), dots (count, chunks, columns); an entry of
+ * outs is NULL for a gradient that nobody wants, and `measured` is 0 for a dot product.
+ */
+typedef struct {
+    int64_t rows, columns, count, chunks;
+    const void *const *maps;
+    const void *shift, *scale, *slope, *offset, *grad;
+    const char *measured, *normalised;
+    void *const *outs;
+    void *out, *sums, *dots;
+} sum_job;
+
 /* A task has its own number, and memory that it shares with no other one at a time. */
 typedef void (*task)(const void *job, int64_t index, void *scratch);
 
@@ -40,6 +54,7 @@ typedef struct {
     size_t (*conv_scratch)(const conv_shape *shape);
     task conv_forward, conv_input, conv_weight;
     task norm_moments, norm_apply, norm_sums, norm_input;
+    task sum_apply, sum_dots, sum_input;
 } kernels;
 
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -3,11 +3,15 @@
 #define NAME(x) SUFFIX(x##_f32)
 #include "depthwise.inc.h"
 #include "batch_norm.inc.h"
+#include "weighted_sum.inc.h"
+#include "table.inc.h"
 #undef REAL
 #undef NAME
 #define REAL double
 #define NAME(x) SUFFIX(x##_f64)
 #include "depthwise.inc.h"
 #include "batch_norm.inc.h"
+#include "weighted_sum.inc.h"
+#include "table.inc.h"
 #undef REAL
 #undef NAME

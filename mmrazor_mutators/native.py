@@ -19,6 +19,7 @@ __all__ = [
     'SWITCH',
     'ConvShape',
     'available',
+    'call',
     'conv',
     'norm_backward',
     'norm_forward',
@@ -82,6 +83,8 @@ def _declare(library: Any) -> None:
         getattr(library, f'kernels_conv_{name}').argtypes = [*common, *[address] * 4]
     library.kernels_norm_forward.argtypes = [*common, size, size, real, real, *[address] * 6]
     library.kernels_norm_backward.argtypes = [*common, size, size, *[address] * 6]
+    library.kernels_sum_forward.argtypes = [*common, size, size, size, *[address] * 8]
+    library.kernels_sum_backward.argtypes = [*common, size, size, size, *[address] * 7]
     library.kernels_use_variant.argtypes = [number]
 
 
@@ -140,6 +143,21 @@ def _shape_of(shape: ConvShape) -> Any:
 def _check(failed: int) -> None:
     if failed:
         raise MemoryError('Expected memory for the sums of a kernel, but there is none left')
+
+
+def call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
+    """Call one of the functions of the library.
+
+    Args:
+        name: What follows ``kernels_`` in C.
+        dtype: Of the tensors whose addresses are among the arguments.
+        *arguments: As C takes them, but for the type of numbers and the threads.
+
+    Raises:
+        MemoryError: No memory is left.
+    """
+    function = getattr(_library, f'kernels_{name}')
+    _check(function(_DTYPES[dtype], torch.get_num_threads(), *arguments))
 
 
 def conv(kind: str, shape: ConvShape, first: Tensor, second: Tensor, out: Tensor) -> Tensor:

@@ -11,7 +11,9 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
-from ..sharing import Begun, begin, finish, run_candidate
+from ..fused_sum import fused_sum, takes_map, takes_norm
+from ..native import usable
+from ..sharing import Begun, Open, begin, finish, leave_open, run_candidate
 from ..typing import Mixture
 
 __all__ = ['WeightedSum', 'mix', 'summing_with', 'weighted_sum']
@@ -41,8 +43,38 @@ def summing_with(compute: WeightedSum) -> Iterator[None]:
 def weighted_sum(
     modules: Sequence[nn.Module], begun: Sequence[Begun], weights: Sequence[Tensor]
 ) -> Tensor:
-    """Return the weighted sum of what candidates make of what they have begun with."""
-    return reduce(_accumulate, map(finish, modules, begun, weights))
+    """Return the weighted sum of what candidates make of what they have begun with.
+
+    Maps that the compiled kernels can sum up are left open until all are there.
+    """
+    if len(modules) == 1 or not usable(*weights):
+        return reduce(_accumulate, map(finish, modules, begun, weights))
+    opened = list(map(leave_open, modules, begun))
+    joining = _joining(opened)
+    total = None
+    if len(joining) > 1:
+        maps, norms = zip(*joining.values(), strict=True)
+        total = fused_sum(maps, norms, [weights[k] for k in joining])
+    rest = {**dict(enumerate(opened)), **joining}
+    if total is None:
+        return reduce(_accumulate, (rest[k].close(weights[k]) for k in rest))
+    others = (rest[k].close(weights[k]) for k in rest if k not in joining)
+    return reduce(_accumulate, others, total)
+
+
+def _joining(opened: Sequence[Open]) -> dict[int, Open]:
+    """Return what one kernel can sum up, by place; norms that it does not know run here."""
+    found: dict[int, Open] = {}
+    shape = None
+    for k, candidate in enumerate(opened):
+        x, norm = candidate
+        if not takes_map(x) or shape not in (None, x.shape):
+            continue
+        shape = x.shape
+        if norm is not None and not takes_norm(norm, shape[1]):
+            candidate = Open(candidate.close())
+        found[k] = candidate
+    return found
 
 
 def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture) -> Tensor:

@@ -11,14 +11,13 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..registry import OPS
-from ..sharing import Prologue
+from ..sharing import Open, Prologue
 from ..typing import ConfigDict
 from .base import BaseOP, check_choice, check_kernel_size
 from .batch_norm import (
     follow_batch,
     normalize_by_batch,
     normalizes_by_batch,
-    scaled_norm,
 )
 from .blocks import (
     DEFAULT_NORM,
@@ -30,7 +29,7 @@ from .blocks import (
     separable_conv,
     strided_zeros,
 )
-from .rectified import RectifiedOP, run_after_first
+from .rectified import RectifiedOP, before_norm, run_after_first, run_inside
 
 __all__ = ['DartsDilConv', 'DartsPoolBN', 'DartsSepConv', 'DartsSkipConnect', 'DartsZero']
 
@@ -158,9 +157,9 @@ class DartsDilConv(RectifiedOP):
         """The ReLU."""
         return self.conv1[0]
 
-    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    def after_first(self, x: Tensor) -> Open:
         """Go on after the ReLU."""
-        return self.drop_path(run_after_first(self.conv1, x, weight))
+        return before_norm(run_inside(self.conv1, x), self.conv1[-1], self.drop_path)
 
 
 @OPS.register_module()
@@ -211,10 +210,10 @@ class DartsSepConv(RectifiedOP):
         """The ReLU of the first of both."""
         return self.conv1[0]
 
-    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    def after_first(self, x: Tensor) -> Open:
         """Go on after the first ReLU."""
         x = self.conv2[0](run_after_first(self.conv1, x))
-        return self.drop_path(run_after_first(self.conv2, x, weight))
+        return before_norm(run_inside(self.conv2, x), self.conv2[-1], self.drop_path)
 
 
 @OPS.register_module()
@@ -266,18 +265,17 @@ class DartsSkipConnect(RectifiedOP):
             return x
         if self.convert is not None:
             return self.drop_path(self.convert(x))
-        return self.after_first(self.relu(x))
+        return self.after_first(self.relu(x)).close()
 
     @property
     def first(self) -> nn.Module | None:
         """The ReLU, where there is one."""
         return self.relu if self.stride == 2 else None
 
-    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    def after_first(self, x: Tensor) -> Open:
         """Go on after the ReLU."""
         reduced = factorized_reduce(x, self.conv1, self.conv2)
-        scaled = self.bn(reduced) if weight is None else scaled_norm(self.bn, reduced, weight)
-        return self.drop_path(scaled)
+        return before_norm(reduced, self.bn, self.drop_path)
 
 
 @OPS.register_module()

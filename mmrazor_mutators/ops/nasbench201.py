@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..registry import OPS
-from ..sharing import Prologue
+from ..sharing import Open, Prologue
 from ..typing import ConfigDict
 from .base import BaseOP, check_choice, check_kernel_size
 from .blocks import (
@@ -21,7 +21,7 @@ from .blocks import (
     StandardConv,
     strided_zeros,
 )
-from .rectified import RectifiedOP, run_after_first
+from .rectified import RectifiedOP, before_norm, run_inside
 
 __all__ = [
     'NasBench201AvgPool',
@@ -124,9 +124,9 @@ class NasBench201Conv(RectifiedOP):
         """The ReLU."""
         return self.conv.net[0]
 
-    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    def after_first(self, x: Tensor) -> Open:
         """Go on after the ReLU."""
-        return run_after_first(self.conv.net, x, weight)
+        return before_norm(run_inside(self.conv.net, x), self.conv.net[-1])
 
 
 @OPS.register_module()
