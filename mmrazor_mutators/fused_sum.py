@@ -10,38 +10,68 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .native import call, usable
 
-__all__ = ['fused_sum', 'norm_gradients', 'takes_map', 'takes_norm']
+__all__ = ['BatchNorm', 'batch_norm_of', 'fused_sum', 'norm_gradients', 'takes_map']
 
-_Norms = Sequence[nn.BatchNorm2d | None]
+_Norms = Sequence['BatchNorm | None']
 
 
-def takes_norm(norm: nn.Module, channels: int) -> bool:
-    """Whether a sum can normalise so many channels in the place of ``norm``, as that is now.
+class BatchNorm(NamedTuple):
+    """What a sum has to know of a batch norm.
 
-    It can for an ordinary batch norm in training mode that has neither scale nor shift, and
-    whose running statistics follow by a fixed momentum, unless somebody listens to it.
+    Attributes:
+        mean: The running one, shape ``(C,)``.
+        var: The running one, shape ``(C,)``.
+        batches: How many there were so far.
+        momentum: By how much the running ones follow.
+        eps: What is added to the variance.
     """
-    return (
-        type(norm) is nn.BatchNorm2d
-        and norm.training
-        and not norm.affine
-        and norm.momentum is not None
-        and norm.eps > 0
-        and norm.running_mean is not None
-        and norm.running_var is not None
-        and norm.running_mean.shape == norm.running_var.shape == (channels,)
-        and norm.running_mean.is_contiguous()
-        and norm.running_var.is_contiguous()
-        and not (norm._forward_hooks or norm._forward_pre_hooks)
-        and not (norm._backward_hooks or norm._backward_pre_hooks)
-    )
+
+    mean: Tensor
+    var: Tensor
+    batches: Tensor
+    momentum: float
+    eps: float
+
+
+def batch_norm_of(norm: nn.Module, channels: int) -> BatchNorm | None:
+    """Return what a sum needs in order to normalise in the place of ``norm`` as it is now.
+
+    It cannot, and ``None`` is returned, for anything but an ordinary batch norm in training
+    mode that has neither scale nor shift, whose running statistics follow by a fixed
+    momentum, and to which nobody listens.
+
+    Args:
+        norm: Any module.
+        channels: How many it has to normalise.
+
+    >>> batch_norm_of(nn.BatchNorm2d(3, affine=False, eps=1e-3), 3).eps
+    0.001
+    >>> batch_norm_of(nn.BatchNorm2d(3), 3) is None
+    True
+    """
+    if type(norm) is not nn.BatchNorm2d or not norm.training or norm.affine:
+        return None
+    # The way to buffers as attributes is long, and this is done for every candidate.
+    names = 'running_mean', 'running_var', 'num_batches_tracked'
+    mean, var, batches = map(norm._buffers.get, names)
+    if mean is None or var is None or batches is None or norm.momentum is None or norm.eps <= 0:
+        return None
+    if norm._forward_hooks or norm._forward_pre_hooks:
+        return None
+    if norm._backward_hooks or norm._backward_pre_hooks:
+        return None
+    if not mean.shape == var.shape == (channels,):
+        return None
+    if not (mean.is_contiguous() and var.is_contiguous()):
+        return None
+    return BatchNorm(mean, var, batches, norm.momentum, norm.eps)
 
 
 def takes_map(x: Tensor) -> bool:
@@ -103,15 +133,15 @@ def _forward(
         _addresses(maps),
         _addresses(weights),
         numbers(*(0 if norm is None else norm.eps for norm in norms)),
-        numbers(*(0 if norm is None else norm.momentum or 0 for norm in norms)),
-        _addresses([None if norm is None else norm.running_mean for norm in norms]),
-        _addresses([None if norm is None else norm.running_var for norm in norms]),
+        numbers(*(0 if norm is None else norm.momentum for norm in norms)),
+        _addresses([None if norm is None else norm.mean for norm in norms]),
+        _addresses([None if norm is None else norm.var for norm in norms]),
         saved.data_ptr(),
         out.data_ptr(),
     )
-    for norm in norms:
-        if norm is not None and norm.num_batches_tracked is not None:
-            norm.num_batches_tracked.add_(1)
+    batches = [norm.batches for norm in norms if norm is not None]
+    if batches:
+        torch._foreach_add_(batches, 1)
     return out, saved
 
 
@@ -212,15 +242,10 @@ def fused_sum(
 
     Args:
         maps: All of one shape ``(N, C, H, W)``; each one :func:`takes_map`.
-        norms: What normalises each map, a norm that :func:`takes_norm`; ``None`` for nothing.
+        norms: What normalises each map; ``None`` for nothing.
         weights: A scalar tensor for each.
     """
-    running = [
-        part
-        for norm in norms
-        if norm is not None
-        for part in (norm.running_mean, norm.running_var)
-    ]
+    running = [part for norm in norms if norm is not None for part in norm[:2]]
     if any(weight.dim() for weight in weights) or not usable(*maps, *weights, *running):
         return None
     if torch.is_grad_enabled() and any(t.requires_grad for t in (*maps, *weights)):

@@ -114,7 +114,7 @@ def usable(*tensors: Tensor) -> bool:
         if (
             type(tensor) not in _PLAIN
             or tensor.dtype != dtype
-            or tensor.device.type != 'cpu'
+            or not tensor.is_cpu
             or tensor.layout != torch.strided
         ):
             return False

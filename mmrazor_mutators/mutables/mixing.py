@@ -11,7 +11,7 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
-from ..fused_sum import fused_sum, takes_map, takes_norm
+from ..fused_sum import BatchNorm, batch_norm_of, fused_sum, takes_map
 from ..native import usable
 from ..sharing import Begun, Open, begin, finish, leave_open, run_candidate
 from ..typing import Mixture
@@ -50,30 +50,32 @@ def weighted_sum(
     if len(modules) == 1 or not usable(*weights):
         return reduce(_accumulate, map(finish, modules, begun, weights))
     opened = list(map(leave_open, modules, begun))
-    joining = _joining(opened)
+    norms = _joining(opened)
     total = None
-    if len(joining) > 1:
-        maps, norms = zip(*joining.values(), strict=True)
-        total = fused_sum(maps, norms, [weights[k] for k in joining])
-    rest = {**dict(enumerate(opened)), **joining}
+    if len(norms) > 1:
+        maps = [opened[k].map for k in norms]
+        total = fused_sum(maps, list(norms.values()), [weights[k] for k in norms])
     if total is None:
-        return reduce(_accumulate, (rest[k].close(weights[k]) for k in rest))
-    others = (rest[k].close(weights[k]) for k in rest if k not in joining)
-    return reduce(_accumulate, others, total)
+        return reduce(_accumulate, (part.close(weights[k]) for k, part in enumerate(opened)))
+    rest = (k for k in range(len(opened)) if k not in norms)
+    return reduce(_accumulate, (opened[k].close(weights[k]) for k in rest), total)
 
 
-def _joining(opened: Sequence[Open]) -> dict[int, Open]:
-    """Return what one kernel can sum up, by place; norms that it does not know run here."""
-    found: dict[int, Open] = {}
+def _joining(opened: list[Open]) -> dict[int, BatchNorm | None]:
+    """Return which candidates one kernel can sum up, and what normalises each.
+
+    Args:
+        opened: The candidates; one whose norm is beyond the kernel is closed.
+    """
+    found: dict[int, BatchNorm | None] = {}
     shape = None
-    for k, candidate in enumerate(opened):
-        x, norm = candidate
+    for k, (x, norm) in enumerate(opened):
         if not takes_map(x) or shape not in (None, x.shape):
             continue
         shape = x.shape
-        if norm is not None and not takes_norm(norm, shape[1]):
-            candidate = Open(candidate.close())
-        found[k] = candidate
+        found[k] = None if norm is None else batch_norm_of(norm, shape[1])
+        if norm is not None and found[k] is None:
+            opened[k] = Open(opened[k].close())
     return found
 
 
