@@ -385,4 +385,21 @@ API int kernels_norm_backward(int dtype, int threads, int64_t pixels, int64_t ch
     return 0;
 }
 
+/* Means over 3x3 pixels at stride 1, of those inside of the map; or the gradient of x. */
+API int kernels_average_pool(int dtype, int threads, int64_t batch, int64_t height,
+                             int64_t width, int64_t channels, int transposed, const void *x,
+                             void *out)
+{
+    const kernels *use = kernels_for(dtype, channels);
+    size_t size = (size_t)(width * channels) * (dtype ? sizeof(double) : sizeof(float));
+    void *zeros = allocate(size);
+    if (!zeros)
+        return 1;
+    memset(zeros, 0, size);
+    pool_job job = {height, width, channels, transposed, x, zeros, out};
+    run_tasks(use->pool_row, &job, batch * height, 0, threads);
+    free(zeros);
+    return 0;
+}
+
 #include "sums.inc.h"

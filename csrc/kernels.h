@@ -46,6 +46,14 @@ typedef struct {
     void *out, *sums, *dots;
 } sum_job;
 
+/* A mean over 3x3 pixels of x (batch, height, width, channels), or its transposed operation. */
+typedef struct {
+    int64_t height, width, channels;
+    int transposed;
+    const void *x, *zeros; /* A row of zeros. */
+    void *out;
+} pool_job;
+
 /* A task has its own number, and memory that it shares with no other one at a time. */
 typedef void (*task)(const void *job, int64_t index, void *scratch);
 
@@ -55,6 +63,7 @@ typedef struct {
     task conv_forward, conv_input, conv_weight;
     task norm_moments, norm_apply, norm_sums, norm_input;
     task sum_apply, sum_dots, sum_input;
+    task pool_row;
 } kernels;
 
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -21,4 +21,5 @@ static const kernels NAME(table) = {
     .sum_apply = NAME(sum_apply),
     .sum_dots = NAME(sum_dots),
     .sum_input = NAME(sum_input),
+    .pool_row = NAME(pool_row),
 };

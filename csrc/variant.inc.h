@@ -4,6 +4,7 @@
 #include "depthwise.inc.h"
 #include "batch_norm.inc.h"
 #include "weighted_sum.inc.h"
+#include "average_pool.inc.h"
 #include "table.inc.h"
 #undef REAL
 #undef NAME
@@ -12,6 +13,7 @@
 #include "depthwise.inc.h"
 #include "batch_norm.inc.h"
 #include "weighted_sum.inc.h"
+#include "average_pool.inc.h"
 #include "table.inc.h"
 #undef REAL
 #undef NAME

@@ -14,11 +14,7 @@ from ..registry import OPS
 from ..sharing import Open, Prologue
 from ..typing import ConfigDict
 from .base import BaseOP, check_choice, check_kernel_size
-from .batch_norm import (
-    follow_batch,
-    normalize_by_batch,
-    normalizes_by_batch,
-)
+from .batch_norm import follow_batch, normalize_by_batch, normalizes_by_batch
 from .blocks import (
     DEFAULT_NORM,
     StandardConv,
@@ -29,6 +25,7 @@ from .blocks import (
     separable_conv,
     strided_zeros,
 )
+from .fast_pools import AveragePool2d
 from .rectified import RectifiedOP, before_norm, run_after_first, run_inside
 
 __all__ = ['DartsDilConv', 'DartsPoolBN', 'DartsSepConv', 'DartsSkipConnect', 'DartsZero']
@@ -80,7 +77,9 @@ class DartsPoolBN(BaseOP):
         if check_choice('pool_type', pool_type, ('max', 'avg')) == 'max':
             self.pool = nn.MaxPool2d(kernel_size, self.stride, padding)
         else:
-            self.pool = nn.AvgPool2d(kernel_size, self.stride, padding, count_include_pad=False)
+            self.pool = AveragePool2d(
+                kernel_size, self.stride, padding, count_include_pad=False
+            )
         self.bn = build_norm(norm_cfg, self.out_channels)
         self.drop_path = build_drop_path(use_drop_path)
 

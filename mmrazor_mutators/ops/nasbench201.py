@@ -21,6 +21,7 @@ from .blocks import (
     StandardConv,
     strided_zeros,
 )
+from .fast_pools import AveragePool2d
 from .rectified import RectifiedOP, before_norm, run_inside
 
 __all__ = [
@@ -152,7 +153,7 @@ class NasBench201AvgPool(BaseOP):
             self.preprocess = StandardConv(
                 self.in_channels, self.out_channels, norm_cfg=norm_cfg
             )
-        self.pool = nn.AvgPool2d(3, self.stride, padding=1, count_include_pad=False)
+        self.pool = AveragePool2d(3, self.stride, padding=1, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the pooled map."""
