@@ -62,7 +62,7 @@ def native_average_pool(x: Tensor) -> Tensor | None:
     Args:
         x: Shape ``(N, C, H, W)``.
     """
-    if not usable(x) or x.dim() != 4 or not x.numel() or x.stride(1) != 1:
+    if not usable(x) or x.dim() != 4 or not x.numel() or 1 not in (x.stride(1), x.shape[1]):
         return None
     if torch.is_grad_enabled() and x.requires_grad:
         return _Pool.apply(x, False)
