@@ -4,6 +4,8 @@
 #include "batch_norm.inc.h"
 #include "depthwise.inc.h"
 #include "separable.inc.h"
+#include "weighted_sum.inc.h"
+#include "average_pool.inc.h"
 
 static const kernels NAME(table) = {
     .lanes = VECTOR_BYTES / sizeof(REAL),
@@ -20,8 +22,13 @@ static const kernels NAME(table) = {
     .norm_apply = NAME(norm_apply),
     .norm_sums = NAME(norm_sums),
     .norm_input = NAME(norm_input),
+    .sum_apply = NAME(sum_apply),
+    .sum_dots = NAME(sum_dots),
+    .sum_input = NAME(sum_input),
+    .pool_row = NAME(pool_row),
 };
 
+#undef AT
 #undef VEC
 #undef LOOSE
 #undef MASK

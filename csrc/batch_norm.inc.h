@@ -131,5 +131,3 @@ static void NAME(norm_input)(const void *data, int64_t index, void *scratch)
     if (c < step)
         NAME(input_to)(job, x, grad, rows, c, step - c, out);
 }
-
-#undef AT

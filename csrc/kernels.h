@@ -42,6 +42,28 @@ typedef struct {
     void *out, *first, *second;
 } norm_job;
 
+/* `count` maps of which some are normalised before they are summed up.
+ *
+ * shift, scale and slope are (count, columns), dots (count, chunks, columns); an entry of
+ * outs is NULL for a gradient that nobody wants, and `measured` is 0 for a dot product.
+ */
+typedef struct {
+    int64_t rows, columns, count, chunks;
+    const void *const *maps;
+    const void *shift, *scale, *slope, *offset, *grad;
+    const char *measured, *normalised;
+    void *const *outs;
+    void *out, *sums, *dots;
+} sum_job;
+
+/* A mean over 3x3 pixels of x (batch, height, width, channels), or its transposed operation. */
+typedef struct {
+    int64_t height, width, channels;
+    int transposed;
+    const void *x, *zeros; /* A row of zeros. */
+    void *out;
+} pool_job;
+
 /* A task has its own number, and memory that it shares with no other one at a time. */
 typedef void (*task)(const void *job, int64_t index, void *scratch);
 
@@ -55,6 +77,8 @@ typedef struct {
     task separable_forward, separable_backward;
     void (*parts_sum)(void *parts, int64_t number, int64_t size);
     task norm_moments, norm_apply, norm_sums, norm_input;
+    task sum_apply, sum_dots, sum_input;
+    task pool_row;
 } kernels;
 
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }

@@ -86,6 +86,9 @@ def _declare(library: Any) -> None:
     library.kernels_separable_backward.argtypes = [*separable, *[address] * 8]
     library.kernels_norm_forward.argtypes = [*common, size, size, real, real, *[address] * 6]
     library.kernels_norm_backward.argtypes = [*common, size, size, *[address] * 6]
+    library.kernels_sum_forward.argtypes = [*common, size, size, size, *[address] * 8]
+    library.kernels_sum_backward.argtypes = [*common, size, size, size, *[address] * 7]
+    library.kernels_average_pool.argtypes = [*common, *[size] * 4, number, *[address] * 2]
     library.kernels_use_variant.argtypes = [number]
 
 
@@ -115,7 +118,7 @@ def usable(*tensors: Tensor) -> bool:
         if (
             type(tensor) not in _PLAIN
             or tensor.dtype != dtype
-            or tensor.device.type != 'cpu'
+            or not tensor.is_cpu
             or tensor.layout != torch.strided
         ):
             return False

@@ -16,7 +16,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-__all__ = ['Begun', 'Prologue', 'begin', 'finish', 'is_hooked', 'run_candidate', 'shared_work']
+__all__ = [
+    'Begun',
+    'Open',
+    'Prologue',
+    'begin',
+    'finish',
+    'is_hooked',
+    'leave_open',
+    'run_candidate',
+    'shared_work',
+]
 
 
 class Prologue(NamedTuple):
@@ -92,10 +102,9 @@ def begin(module: Any, x: Any) -> Begun:
 
     A candidate joins in by two methods: ``prologue()`` returns a
     :class:`Prologue`, or ``None`` to be left alone in its current state, and
-    ``epilogue(shared)`` makes the output of what that returned.  One that can
-    multiply its output at no cost, as a norm can, has a third,
-    ``scaled_epilogue(shared, weight)``, which returns a new tensor.  Hooks on a
-    candidate keep it out.
+    ``epilogue(shared)`` makes the output of what that returned.  One that ends
+    with a norm has a third, ``open_epilogue(shared)``, which stops before that
+    and returns an :class:`Open`.  Hooks on a candidate keep it out.
     """
     prologue = None
     if hasattr(module, 'prologue') and not is_hooked(module):
@@ -103,15 +112,39 @@ def begin(module: Any, x: Any) -> Begun:
     return Begun(x, False) if prologue is None else Begun(_shared(prologue, x), True)
 
 
+class Open(NamedTuple):
+    """The output of a candidate, left open before its last norm.
+
+    Whoever sums up candidates may normalise by itself, together with all other ones.
+
+    Attributes:
+        map: What the norm would read; without a norm, the output itself.
+        norm: A module that changes no shape, or ``None``.
+    """
+
+    map: Tensor
+    norm: nn.Module | None = None
+
+    def close(self, weight: Tensor | None = None) -> Tensor:
+        """Return the output, multiplied by a scalar tensor if one is given."""
+        output = self.map if self.norm is None else self.norm(self.map)
+        return output if weight is None else weight * output
+
+
+def leave_open(module: Any, begun: Begun) -> Open:
+    """Go on with a candidate that has begun, to its last norm where it knows to stop there."""
+    if not begun.shares:
+        return Open(module(begun.value))
+    if hasattr(module, 'open_epilogue'):
+        return module.open_epilogue(begun.value)
+    return Open(module.epilogue(begun.value))
+
+
 def finish(module: Any, begun: Begun, weight: Tensor | None = None) -> Tensor:
     """Return ``weight * module(x)`` of a candidate that has begun with ``x``."""
-    if not begun.shares:
-        return module(begun.value) if weight is None else weight * module(begun.value)
-    if weight is None:
+    if begun.shares and weight is None:
         return module.epilogue(begun.value)
-    if hasattr(module, 'scaled_epilogue'):
-        return module.scaled_epilogue(begun.value, weight)
-    return weight * module.epilogue(begun.value)
+    return leave_open(module, begun).close(weight)
 
 
 def run_candidate(module: Any, x: Any, weight: Tensor | None = None) -> Tensor:

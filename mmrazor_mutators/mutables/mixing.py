@@ -11,7 +11,9 @@ from operator import add
 import torch
 from torch import Tensor, nn
 
-from ..sharing import Begun, begin, finish, run_candidate
+from ..fused_sum import BatchNorm, batch_norm_of, fused_sum, takes_map
+from ..native import usable
+from ..sharing import Begun, Open, begin, finish, leave_open, run_candidate
 from ..typing import Mixture
 
 __all__ = ['WeightedSum', 'mix', 'summing_with', 'weighted_sum']
@@ -41,8 +43,40 @@ def summing_with(compute: WeightedSum) -> Iterator[None]:
 def weighted_sum(
     modules: Sequence[nn.Module], begun: Sequence[Begun], weights: Sequence[Tensor]
 ) -> Tensor:
-    """Return the weighted sum of what candidates make of what they have begun with."""
-    return reduce(_accumulate, map(finish, modules, begun, weights))
+    """Return the weighted sum of what candidates make of what they have begun with.
+
+    Maps that the compiled kernels can sum up are left open until all are there.
+    """
+    if len(modules) == 1 or not usable(*weights):
+        return reduce(_accumulate, map(finish, modules, begun, weights))
+    opened = list(map(leave_open, modules, begun))
+    norms = _joining(opened)
+    total = None
+    if len(norms) > 1:
+        maps = [opened[k].map for k in norms]
+        total = fused_sum(maps, list(norms.values()), [weights[k] for k in norms])
+    if total is None:
+        return reduce(_accumulate, (part.close(weights[k]) for k, part in enumerate(opened)))
+    rest = (k for k in range(len(opened)) if k not in norms)
+    return reduce(_accumulate, (opened[k].close(weights[k]) for k in rest), total)
+
+
+def _joining(opened: list[Open]) -> dict[int, BatchNorm | None]:
+    """Return which candidates one kernel can sum up, and what normalises each.
+
+    Args:
+        opened: The candidates; one whose norm is beyond the kernel is closed.
+    """
+    found: dict[int, BatchNorm | None] = {}
+    shape = None
+    for k, (x, norm) in enumerate(opened):
+        if not takes_map(x) or shape not in (None, x.shape):
+            continue
+        shape = x.shape
+        found[k] = None if norm is None else batch_norm_of(norm, shape[1])
+        if norm is not None and found[k] is None:
+            opened[k] = Open(opened[k].close())
+    return found
 
 
 def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture) -> Tensor:

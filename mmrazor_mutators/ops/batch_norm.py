@@ -89,9 +89,9 @@ def scaled_norm(norm: Any, x: Tensor, weight: Tensor | None = None) -> Tensor:
     True
     """
     plain = type(norm) is nn.BatchNorm2d and not norm.affine and norm.momentum is not None
-    if not plain or norm.running_mean is None:
+    if not plain or norm.running_mean is None or norm._forward_hooks or norm._forward_pre_hooks:
         return norm(x) if weight is None else weight * norm(x)
-    if weight is None and (norm._forward_hooks or norm._forward_pre_hooks or not norm.training):
+    if weight is None and not norm.training:
         return norm(x)
     running = norm.running_mean, norm.running_var
     scale = None if weight is None else weight.to(norm.running_mean)

@@ -11,15 +11,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..registry import OPS
-from ..sharing import Prologue
+from ..sharing import Open, Prologue
 from ..typing import ConfigDict
 from .base import BaseOP, check_choice, check_kernel_size
-from .batch_norm import (
-    follow_batch,
-    normalize_by_batch,
-    normalizes_by_batch,
-    scaled_norm,
-)
+from .batch_norm import follow_batch, normalize_by_batch, normalizes_by_batch
 from .blocks import (
     DEFAULT_NORM,
     StandardConv,
@@ -30,7 +25,8 @@ from .blocks import (
     separable_conv,
     strided_zeros,
 )
-from .rectified import RectifiedOP
+from .fast_pools import AveragePool2d
+from .rectified import RectifiedOP, before_norm
 
 __all__ = ['DartsDilConv', 'DartsPoolBN', 'DartsSepConv', 'DartsSkipConnect', 'DartsZero']
 
@@ -81,7 +77,9 @@ class DartsPoolBN(BaseOP):
         if check_choice('pool_type', pool_type, ('max', 'avg')) == 'max':
             self.pool = nn.MaxPool2d(kernel_size, self.stride, padding)
         else:
-            self.pool = nn.AvgPool2d(kernel_size, self.stride, padding, count_include_pad=False)
+            self.pool = AveragePool2d(
+                kernel_size, self.stride, padding, count_include_pad=False
+            )
         self.bn = build_norm(norm_cfg, self.out_channels)
         self.drop_path = build_drop_path(use_drop_path)
 
@@ -158,9 +156,10 @@ class DartsDilConv(RectifiedOP):
         """The ReLU."""
         return self.conv1[0]
 
-    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    def after_first(self, x: Tensor) -> Open:
         """Go on after the ReLU."""
-        return self.drop_path(self.conv1.after_relu(x, weight))
+        inside = self.conv1.inside(x, rectified=True)
+        return before_norm(inside, self.conv1[-1], self.drop_path)
 
 
 @OPS.register_module()
@@ -211,9 +210,10 @@ class DartsSepConv(RectifiedOP):
         """The ReLU of the first of both."""
         return self.conv1[0]
 
-    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    def after_first(self, x: Tensor) -> Open:
         """Go on after the first ReLU."""
-        return self.drop_path(self.conv2.scaled(self.conv1.after_relu(x), weight))
+        inside = self.conv2.inside(self.conv1.after_relu(x))
+        return before_norm(inside, self.conv2[-1], self.drop_path)
 
 
 @OPS.register_module()
@@ -265,18 +265,17 @@ class DartsSkipConnect(RectifiedOP):
             return x
         if self.convert is not None:
             return self.drop_path(self.convert(x))
-        return self.after_first(self.relu(x))
+        return self.after_first(self.relu(x)).close()
 
     @property
     def first(self) -> nn.Module | None:
         """The ReLU, where there is one."""
         return self.relu if self.stride == 2 else None
 
-    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    def after_first(self, x: Tensor) -> Open:
         """Go on after the ReLU."""
         reduced = factorized_reduce(x, self.conv1, self.conv2)
-        scaled = self.bn(reduced) if weight is None else scaled_norm(self.bn, reduced, weight)
-        return self.drop_path(scaled)
+        return before_norm(reduced, self.bn, self.drop_path)
 
 
 @OPS.register_module()

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..registry import OPS
-from ..sharing import Prologue
+from ..sharing import Open, Prologue
 from ..typing import ConfigDict
 from .base import BaseOP, check_choice, check_kernel_size
 from .blocks import (
@@ -21,7 +21,8 @@ from .blocks import (
     StandardConv,
     strided_zeros,
 )
-from .rectified import RectifiedOP, run_after_first
+from .fast_pools import AveragePool2d
+from .rectified import RectifiedOP, before_norm, run_inside
 
 __all__ = [
     'NasBench201AvgPool',
@@ -124,9 +125,9 @@ class NasBench201Conv(RectifiedOP):
         """The ReLU."""
         return self.conv.net[0]
 
-    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+    def after_first(self, x: Tensor) -> Open:
         """Go on after the ReLU."""
-        return run_after_first(self.conv.net, x, weight)
+        return before_norm(run_inside(self.conv.net, x), self.conv.net[-1])
 
 
 @OPS.register_module()
@@ -152,7 +153,7 @@ class NasBench201AvgPool(BaseOP):
             self.preprocess = StandardConv(
                 self.in_channels, self.out_channels, norm_cfg=norm_cfg
             )
-        self.pool = nn.AvgPool2d(3, self.stride, padding=1, count_include_pad=False)
+        self.pool = AveragePool2d(3, self.stride, padding=1, count_include_pad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the pooled map."""

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..fused_sum import norm_gradients
 from ..native import norm_backward, norm_forward, usable
 
 __all__ = ['native_batch_norm']
@@ -34,30 +35,11 @@ class _Norm(torch.autograd.Function):
         (grad,), (x, scale, saved), needs = grads, ctx.saved_tensors, ctx.needs_input_grad
         if torch.is_grad_enabled():
             # Somebody may differentiate this again, which torch knows how to do.
-            along_x, along_scale = _differentiable(grad, x, scale, saved, ctx.eps, needs[:2])
+            along_x, along_scale = norm_gradients(grad, x, scale, saved, ctx.eps, needs[:2])
         else:
             grad = grad.contiguous(memory_format=torch.channels_last)
             along_x, along_scale = norm_backward(grad, x, scale, saved, needs[:2])
         return along_x, along_scale, None, None, None
-
-
-def _differentiable(
-    grad: Tensor,
-    x: Tensor,
-    scale: Tensor | None,
-    saved: Tensor,
-    eps: float,
-    needs: tuple[bool, bool],
-) -> tuple[Tensor | None, Tensor | None]:
-    """Return the same gradients by operations that have derivatives themselves."""
-    # The kernel of torch reads the memory behind it as if it were dense.
-    scales = None if scale is None else scale.expand(x.shape[1]).contiguous()
-    along_x, along_scales, _ = torch.ops.aten.native_batch_norm_backward(
-        grad, x, scales, None, None, saved[0], saved[1], True, eps, [*needs, False]
-    )
-    if scale is None or not needs[1]:
-        return along_x, None
-    return along_x, along_scales.sum().view_as(scale)
 
 
 def native_batch_norm(

@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..sharing import Prologue
+from ..sharing import Open, Prologue
 from .base import BaseOP
 from .batch_norm import scaled_norm
 
-__all__ = ['RectifiedOP', 'run_after_first']
+__all__ = ['RectifiedOP', 'before_norm', 'run_inside']
 
 
 class RectifiedOP(BaseOP):
-    """A candidate whose ReLU is shared, and whose norm multiplies by its weight.
+    """A candidate whose ReLU is shared, and whose norm is left open.
 
     Args:
         **kwargs: As for :class:`BaseOP`.
@@ -28,14 +28,8 @@ class RectifiedOP(BaseOP):
         """The module that it begins with; only a plain ReLU is shared."""
 
     @abstractmethod
-    def after_first(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Go on after the first module.
-
-        Args:
-            x: The output of that.
-            weight: What the result is multiplied by, a scalar tensor; ``None``
-                for nothing.
-        """
+    def after_first(self, x: Tensor) -> Open:
+        """Go on after the first module, whose output is ``x``, and stop before the norm."""
 
     def prologue(self) -> Prologue | None:
         """Share the ReLU."""
@@ -44,16 +38,45 @@ class RectifiedOP(BaseOP):
 
     def epilogue(self, rectified: Tensor) -> Tensor:
         """Go on after the ReLU."""
+        return self.after_first(rectified).close()
+
+    def open_epilogue(self, rectified: Tensor) -> Open:
+        """Go on after the ReLU, up to the norm."""
         return self.after_first(rectified)
 
-    def scaled_epilogue(self, rectified: Tensor, weight: Tensor) -> Tensor:
-        """Go on after the ReLU, and multiply."""
-        return self.after_first(rectified, weight)
+
+class ScaledOpen(Open):
+    """An open candidate whose norm multiplies by the weight."""
+
+    def close(self, weight: Tensor | None = None) -> Tensor:
+        """Return the output, multiplied."""
+        return scaled_norm(self.norm, self.map, weight)
 
 
-def run_after_first(layers: nn.Sequential, x: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Run all layers but the first one, whose output is ``x``; the last one scales."""
-    last = len(layers) - 1
-    for layer in islice(layers, 1, last):
+def before_norm(x: Tensor, norm: nn.Module, drop_path: nn.Module | None = None) -> Open:
+    """Leave ``norm`` open, unless something is dropped after it.
+
+    Args:
+        x: What the norm reads.
+        norm: Any module.
+        drop_path: What follows, if anything.
+    """
+    if drop_path is None or drops_nothing(drop_path):
+        return ScaledOpen(x, norm)
+    return Open(drop_path(scaled_norm(norm, x)))
+
+
+def drops_nothing(drop_path: nn.Module) -> bool:
+    """Whether a drop path is the identity just now, and nobody listens to it."""
+    if drop_path._forward_hooks or drop_path._forward_pre_hooks:
+        return False
+    if isinstance(drop_path, nn.Identity):
+        return True
+    return not drop_path.training or getattr(drop_path, 'drop_prob', None) == 0
+
+
+def run_inside(layers: nn.Sequential, x: Tensor) -> Tensor:
+    """Run all layers but the first one, whose output is ``x``, and the last one."""
+    for layer in islice(layers, 1, len(layers) - 1):
         x = layer(x)
-    return scaled_norm(layers[last], x, weight)
+    return x

@@ -34,30 +34,26 @@ class SeparableConv(nn.Sequential):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the norm of the convolved map."""
-        return self._run(input, None, rectified=False)
+        return scaled_norm(self[-1], self.inside(input))
 
-    def scaled(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Return the norm of the convolved map, multiplied by a scalar tensor."""
-        return self._run(x, weight, rectified=False)
+    def after_relu(self, x: Tensor) -> Tensor:
+        """Go on after the ReLU, whose output is ``x``."""
+        return scaled_norm(self[-1], self.inside(x, rectified=True))
 
-    def after_relu(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Go on after the ReLU.
+    def inside(self, x: Tensor, rectified: bool = False) -> Tensor:
+        """Return what the norm reads.
 
         Args:
-            x: The output of that.
-            weight: What the result is multiplied by, a scalar tensor; ``None``
-                for nothing.
+            x: The input.
+            rectified: Whether it is the output of the ReLU already.
         """
-        return self._run(x, weight, rectified=True)
-
-    def _run(self, x: Tensor, weight: Tensor | None, rectified: bool) -> Tensor:
-        relu, depthwise, pointwise, norm = self._modules.values()
+        relu, depthwise, pointwise, _ = self._modules.values()
         out = _fused(x, None if rectified else relu, depthwise, pointwise)
-        if out is None:
-            for layer in (depthwise, pointwise) if rectified else (relu, depthwise, pointwise):
-                x = layer(x)
-            out = x
-        return scaled_norm(norm, out, weight)
+        if out is not None:
+            return out
+        for layer in (depthwise, pointwise) if rectified else (relu, depthwise, pointwise):
+            x = layer(x)
+        return x
 
 
 def _fused(x: Tensor, relu: Any, depthwise: Any, pointwise: Any) -> Tensor | None:

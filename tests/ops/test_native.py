@@ -470,8 +470,12 @@ def test_a_compiled_candidate() -> None:
         {'type': 'DartsSepConv', 'kernel_size': 3, 'in_channels': 4, 'out_channels': 6}
     ).double()
     x, weight = random_map(2, 4, 6, 6), torch.tensor(0.3).double()
-    expected = op.after_first(x, weight)
-    compiled: Any = torch.compile(op.after_first, fullgraph=True, backend='aot_eager')
+    expected = op.after_first(x).close(weight)
+
+    def scaled(x: Tensor, weight: Tensor) -> Tensor:
+        return op.after_first(x).close(weight)
+
+    compiled: Any = torch.compile(scaled, fullgraph=True, backend='aot_eager')
     assert_close(compiled(x, weight), expected, **EXACT)
 
 

@@ -15,6 +15,7 @@ from torch.testing import assert_close
 
 from mmrazor_mutators import native
 from mmrazor_mutators.ops import separable
+from mmrazor_mutators.ops.batch_norm import scaled_norm
 from mmrazor_mutators.ops.blocks import separable_conv
 from mmrazor_mutators.ops.native_depthwise import fits, shape_of
 from mmrazor_mutators.ops.native_separable import native_separable
@@ -168,8 +169,8 @@ def test_a_module_with_and_without(
     params = list(conv.parameters())
     ways: list[Callable[[Tensor], Tensor]] = [
         conv,
-        lambda a: conv.scaled(a, weight),
-        lambda a: conv.after_relu(a, weight),
+        lambda a: scaled_norm(conv[3], conv.inside(a), weight),
+        lambda a: weight * conv.after_relu(a),
     ]
     mine = [through(way, x, params) for way in ways]
     monkeypatch.setattr(native, '_library', None)

@@ -73,6 +73,7 @@ SWITCHES = {
     'checkpoint_cells': Switch({'checkpoint_cells': True}),
     # All but the generation of code, which tests/search/test_compilation.py has.
     'compile': Switch({'compile': {'backend': 'aot_eager'}}),
+    'fused_sum': Switch(patch=lambda patch: patch.setattr(mixing, 'usable', lambda *_: False)),
     # Where they were not built, there is nothing to turn off.
     'native_kernels': Switch(patch=lambda patch: patch.setattr(native, '_library', None)),
     'restricted_gradients': Switch(patch=build_every_graph),
