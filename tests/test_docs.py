@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import mmrazor_mutators as mm
+from mmrazor_mutators.sharing import run_candidate
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
 BLOCK = re.compile(r'(<!-- skip -->\n)?```python\n(.*?)```', re.DOTALL)
@@ -19,7 +20,7 @@ BLOCK = re.compile(r'(<!-- skip -->\n)?```python\n(.*?)```', re.DOTALL)
 
 @pytest.fixture
 def registries_kept() -> Any:
-    registries = (mm.MUTATORS, mm.EXTENSIONS, mm.MODELS)
+    registries = (mm.MUTATORS, mm.EXTENSIONS, mm.OPS, mm.MODELS)
     known = [dict(registry.module_dict) for registry in registries]
     yield
     for registry, parts in zip(registries, known, strict=True):
@@ -31,7 +32,7 @@ def registries_kept() -> Any:
 def test_your_own_algorithm() -> None:
     text = (DOCS / 'your_own_algorithm.md').read_text(encoding='utf-8')
     blocks = [code for skipped, code in BLOCK.findall(text) if not skipped]
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     lines = [line for line in blocks[0].splitlines() if line.strip()]
     assert len(lines) <= 15
     told: dict[str, Any] = {}
@@ -43,6 +44,10 @@ def test_your_own_algorithm() -> None:
     assert told['net'](torch.randn(2, 1, 8, 8)).shape == (2, 10)
     logits = told['mutator'].arch_params.values()
     torch.testing.assert_close(told['penalty'], 0.1 * sum((p**2).sum() for p in logits))
+    assert told['scores'].shape == (8, 10)
+    op = told['RectifiedConv'](in_channels=4, out_channels=4).double()
+    x, weight = torch.randn(2, 4, 5, 5).double(), torch.tensor(0.3).double()
+    torch.testing.assert_close(run_candidate(op, x, weight), weight * op(x))
 
 
 def test_the_list_of_algorithms_is_up_to_date() -> None:
