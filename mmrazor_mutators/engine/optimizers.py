@@ -15,12 +15,7 @@ from ..errors import ConfigError, did_you_mean
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
 from ..search.copies import laid_out_as
 
-__all__ = [
-    'SeparateOptimWrapperConstructor',
-    'begin_late_momenta',
-    'choose_kernel',
-    'lay_out_state',
-]
+__all__ = ['SeparateOptimWrapperConstructor', 'choose_kernel', 'lay_out_state']
 
 _FUSED = {
     kind.__name__: kind for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
@@ -46,7 +41,8 @@ def choose_kernel(optimizer: dict[str, Any], part: nn.Module) -> dict[str, Any]:
         return optimizer
     if {'fused', 'foreach', 'differentiable', 'capturable'} & optimizer.keys():
         return optimizer
-    if optimizer.get('dampening'):  # See begin_late_momenta.
+    # Its kernel can begin no momentum late, and without dampening zeros are as good.
+    if optimizer.get('dampening'):
         return optimizer
     devices: list[str] = getattr(_foreach_utils, '_get_fused_kernels_supported_devices', list)()
     for param in part.parameters():
@@ -70,25 +66,6 @@ def lay_out_state(optimizer: Optimizer, *_: Any) -> None:
             for key, value in state.items():
                 if isinstance(value, Tensor) and value.shape == param.shape:
                     state[key] = laid_out_as(param, value)
-
-
-def begin_late_momenta(optimizer: Optimizer, *_: Any) -> None:
-    """Give weights that get their first gradient after others a momentum of zeros.
-
-    It becomes that gradient in the step, as without fused kernels, unless there is
-    dampening.  The fused kernel of SGD takes none or all of them for new, where
-    a search that draws paths has both.
-    """
-    for group in optimizer.param_groups:
-        if not group.get('momentum'):
-            continue
-        moved = [param for param in group['params'] if param.grad is not None]
-        states = [optimizer.state[param] for param in moved]
-        if all(state.get('momentum_buffer') is None for state in states):
-            continue
-        for param, state in zip(moved, states, strict=True):
-            if state.get('momentum_buffer') is None:
-                state['momentum_buffer'] = torch.zeros_like(param)
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -139,6 +116,5 @@ class SeparateOptimWrapperConstructor:
             cfg['optimizer'] = choose_kernel(cfg['optimizer'], part)
             wrappers[name] = build_optim_wrapper(part, cfg)
             if cfg['optimizer'].get('fused'):
-                for prepare in (lay_out_state, begin_late_momenta):
-                    wrappers[name].optimizer.register_step_pre_hook(prepare)
+                wrappers[name].optimizer.register_step_pre_hook(lay_out_state)
         return OptimWrapperDict(**wrappers)

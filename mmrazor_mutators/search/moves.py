@@ -146,7 +146,27 @@ def move(
     """
     for param, grad in zip(params, grads, strict=True):
         param.grad = None if grad is None else laid_out_as(param, grad)
+    _begin_late_momenta(optimizer)
     optimizer.step()
+
+
+def _begin_late_momenta(optimizer: Optimizer) -> None:
+    """Give weights that get their first gradient after others a momentum of zeros.
+
+    It becomes that gradient in the step, as it does without a fused kernel.  That
+    of SGD takes none or all of them for new, where a search that draws paths has
+    both.
+    """
+    for group in optimizer.param_groups:
+        if not (group.get('fused') and group.get('momentum')) or group.get('dampening'):
+            continue
+        moved = [param for param in group['params'] if param.grad is not None]
+        states = [optimizer.state[param] for param in moved]
+        late = [state.get('momentum_buffer') is None for state in states]
+        if any(late) and not all(late):
+            for param, state, missing in zip(moved, states, late, strict=True):
+                if missing:
+                    state['momentum_buffer'] = torch.zeros_like(param)
 
 
 def undo_of(
