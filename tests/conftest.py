@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
 
 # Tests run in parallel processes, and some start others: one thread for each.
 os.environ['OMP_NUM_THREADS'] = '1'
@@ -21,6 +22,21 @@ def fixed_seed() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+KERNEL_VARIANTS = {0: 'plain', 1: 'avx2', 2: 'avx512'}
+
+
+@pytest.fixture(params=KERNEL_VARIANTS, ids=KERNEL_VARIANTS.get)
+def variant(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run a test of the compiled kernels as processors of several ages would."""
+    from mmrazor_mutators import native
+
+    if native._library.kernels_use_variant(request.param) != request.param:
+        native._library.kernels_use_variant(-1)
+        pytest.skip('this processor cannot')
+    yield
+    native._library.kernels_use_variant(-1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

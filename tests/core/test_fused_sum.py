@@ -2,40 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from kernels import EXACT, last, needs_kernels, often
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mmrazor_mutators import native
 from mmrazor_mutators.fused_sum import batch_norm_of, fused_sum, takes_map
 from mmrazor_mutators.mutables import mixing
 from mmrazor_mutators.ops import DartsDilConv, DartsSkipConnect
 from mmrazor_mutators.sharing import Begun, Open, Prologue, begin
 from mmrazor_mutators.typing import Mixture
-
-needs_kernels = pytest.mark.skipif(not native.available(), reason='the kernels were not built')
-VARIANTS = {0: 'plain', 1: 'avx2', 2: 'avx512'}
-EXACT: dict[str, Any] = {'rtol': 1e-12, 'atol': 1e-12}
-
-
-@pytest.fixture(params=VARIANTS, ids=VARIANTS.get)
-def variant(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run a test as processors of several ages would."""
-    if native._library.kernels_use_variant(request.param) != request.param:
-        native._library.kernels_use_variant(-1)
-        pytest.skip('this processor cannot')
-    yield
-    native._library.kernels_use_variant(-1)
-
-
-def last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def random_maps(kinds: str, *size: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
@@ -85,12 +67,7 @@ def through(
 
 
 @needs_kernels
-@settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@often
 @given(
     batch=st.integers(1, 5),
     channels=st.sampled_from([1, 2, 3, 4, 5, 8, 16, 20, 33]),

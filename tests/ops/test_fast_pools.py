@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from kernels import EXACT, last, needs_kernels, often
 from torch import Tensor
 from torch.testing import assert_close
 
-from mmrazor_mutators import native
 from mmrazor_mutators.ops.fast_pools import AveragePool2d, native_average_pool
-
-needs_kernels = pytest.mark.skipif(not native.available(), reason='the kernels were not built')
-VARIANTS = {0: 'plain', 1: 'avx2', 2: 'avx512'}
-EXACT: dict[str, Any] = {'rtol': 1e-12, 'atol': 1e-12}
-
-
-@pytest.fixture(params=VARIANTS, ids=VARIANTS.get)
-def variant(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run a test as processors of several ages would."""
-    if native._library.kernels_use_variant(request.param) != request.param:
-        native._library.kernels_use_variant(-1)
-        pytest.skip('this processor cannot')
-    yield
-    native._library.kernels_use_variant(-1)
-
-
-def last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
 
 
 def reference(x: Tensor) -> Tensor:
@@ -40,12 +21,7 @@ def reference(x: Tensor) -> Tensor:
 
 
 @needs_kernels
-@settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@often
 @given(
     batch=st.integers(1, 3),
     channels=st.sampled_from([1, 2, 3, 4, 8, 16, 17, 37]),

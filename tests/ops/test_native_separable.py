@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from kernels import EXACT, needs_kernels, often
 from torch import Tensor, nn
 from torch.testing import assert_close
 
@@ -21,26 +22,7 @@ from mmrazor_mutators.ops.native_depthwise import fits, shape_of
 from mmrazor_mutators.ops.native_separable import native_separable
 from mmrazor_mutators.ops.separable import SeparableConv
 
-needs_kernels = pytest.mark.skipif(not native.available(), reason='the kernels were not built')
-VARIANTS = {0: 'plain', 1: 'avx2', 2: 'avx512'}
-EXACT: dict[str, Any] = {'rtol': 1e-12, 'atol': 1e-12}
 SINGLE: dict[str, Any] = {'rtol': 1e-4, 'atol': 1e-4}
-often = settings(
-    max_examples=40,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-
-
-@pytest.fixture(params=VARIANTS, ids=VARIANTS.get)
-def variant(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Run a test as processors of several ages would."""
-    if native._library.kernels_use_variant(request.param) != request.param:
-        native._library.kernels_use_variant(-1)
-        pytest.skip('this processor cannot')
-    yield
-    native._library.kernels_use_variant(-1)
 
 
 def random_map(*size: int, dtype: torch.dtype = torch.float64) -> Tensor:
