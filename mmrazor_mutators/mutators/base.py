@@ -153,6 +153,14 @@ class BaseMutator(BaseModule):
         self._check_prepared(supernet)
         return export_subnet(supernet, subnet_dict)
 
+    def _check_spaces(self) -> None:
+        """Refuse to go on without a supernet."""
+        if not self.search_spaces:
+            raise BindingError(
+                f'This {type(self).__name__} has no supernet yet; call '
+                'prepare_from_supernet(supernet)'
+            )
+
     def for_retraining(self) -> BaseMutator:
         """Return the mutator that makes the network to be trained from scratch.
 

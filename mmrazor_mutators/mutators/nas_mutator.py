@@ -289,9 +289,3 @@ class NasMutator(DartsMutator):
 
     def _is_one_shot(self, space_id: str) -> bool:
         return isinstance(self.search_spaces[space_id]['modules'][0], OneShotOP)
-
-    def _check_spaces(self) -> None:
-        if not self.search_spaces:
-            raise BindingError(
-                'This NasMutator has no supernet yet; call prepare_from_supernet(supernet)'
-            )

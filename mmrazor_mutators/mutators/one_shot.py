@@ -272,12 +272,6 @@ class OneShotMutator(BaseMutator):
         _clear_flags(net)
         return net
 
-    def _check_spaces(self) -> None:
-        if not self.search_spaces:
-            raise BindingError(
-                'This OneShotMutator has no supernet yet; call prepare_from_supernet(supernet)'
-            )
-
     def _agreed(self, generator: Generator | None) -> Any:
         """Let all ranks draw the same, unless they draw from a generator of their own."""
         if generator is not None or not self.search_spaces:
