@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +14,8 @@ from ..builder import build_architecture
 from ..distributed import average_
 from ..errors import ConfigError, NonFiniteLossError
 from ..host import BaseModel
-from ..typing import ConfigDict, LossFn
+from ..mutables import load_subnet
+from ..typing import ConfigDict, LossFn, Subnet
 from .batches import laid_out, pair_of
 from .legacy_steps import forward_arguments, is_legacy_step, outputs_of, refuse_pruning
 from .losses import accuracy_of, build_loss, evaluate_loss
@@ -88,6 +90,16 @@ class BaseAlgorithm(BaseModel):
         self.memory_format: Any = (
             torch.channels_last if channels_last else torch.contiguous_format
         )
+
+    def _export(self, mutable_cfg: Subnet | str | os.PathLike[str]) -> None:
+        """Put the network of a subnet, or of its file, in the place of the supernet."""
+        if self.mutator is None:
+            raise ConfigError('`mutable_cfg` names a network of a search space: give `mutator`')
+        subnet = (
+            dict(mutable_cfg) if isinstance(mutable_cfg, Mapping) else load_subnet(mutable_cfg)
+        )
+        self.architecture = self.mutator.export_subnet(self.architecture, subnet)
+        self.mutator = None
 
     @property
     def with_mutator(self) -> bool:

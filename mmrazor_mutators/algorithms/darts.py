@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ..builder import build_mutator
 from ..errors import ConfigError, InputError
-from ..mutables import load_subnet
 from ..mutators import BaseMutator
 from ..registry import ALGORITHMS
 from ..search import BilevelSearch
@@ -150,18 +149,8 @@ class Darts(BaseAlgorithm):
         if self.mutator is not None and not self.mutator.search_spaces:
             self.mutator.prepare_from_supernet(self.architecture)
         if retraining and mutable_cfg is not None:
-            self._retrain(mutable_cfg)
+            self._export(mutable_cfg)
         self.architecture.to(memory_format=self.memory_format)
-
-    def _retrain(self, mutable_cfg: Subnet | str | os.PathLike[str]) -> None:
-        """Put the network of a subnet in the place of the supernet."""
-        if self.mutator is None:
-            raise ConfigError('`mutable_cfg` names a network of a search space: give `mutator`')
-        subnet = (
-            dict(mutable_cfg) if isinstance(mutable_cfg, Mapping) else load_subnet(mutable_cfg)
-        )
-        self.architecture = self.mutator.export_subnet(self.architecture, subnet)
-        self.mutator = None
 
     @property
     def searching(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from ..builder import build_mutator
 from ..distributed import average_
 from ..errors import ConfigError, InputError
-from ..mutables import load_subnet
 from ..mutators import BaseMutator, OneShotMutator
 from ..registry import ALGORITHMS
 from ..search import Evolution, SubnetCosts
@@ -100,10 +99,7 @@ class SPOS(BaseAlgorithm):
         if self.mutator is not None and not self.mutator.search_spaces:
             self.mutator.prepare_from_supernet(self.architecture)
         if retraining and mutable_cfg is not None:
-            by_name = isinstance(mutable_cfg, Mapping)
-            subnet: Any = mutable_cfg if by_name else load_subnet(cast(Any, mutable_cfg))
-            self.architecture = self.mutator.export_subnet(self.architecture, subnet)
-            self.mutator = None
+            self._export(mutable_cfg)
         self.architecture.to(memory_format=self.memory_format)
 
     @property
@@ -296,5 +292,3 @@ def _check(mutator: Any, retraining: bool, mutable_cfg: Any, input_shape: Any) -
             'retraining=True needs to know the network: give the subnet, or the path of its '
             'file, as `mutable_cfg`'
         )
-    if retraining and mutator is None and mutable_cfg is not None:
-        raise ConfigError('`mutable_cfg` names a network of a search space: give `mutator`')
