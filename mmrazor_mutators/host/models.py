@@ -6,6 +6,7 @@ far as it is used here; neither mmcv nor mmengine is imported.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -97,9 +98,9 @@ class ModelSteps(nn.Module):
             ) from error
 
     @classmethod
+    @abstractmethod
     def _build_model(cls, cfg: Mapping[str, Any]) -> Any:
         """Build what the host has registered."""
-        raise NotImplementedError
 
     def val_step(self, data: Any) -> Any:
         """Return the predictions for a batch."""
