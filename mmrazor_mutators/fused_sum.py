@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .native import call, usable
+from .sharing import is_hooked
 
 __all__ = ['BatchNorm', 'batch_norm_of', 'fused_sum', 'norm_gradients', 'takes_map']
 
@@ -63,9 +64,7 @@ def batch_norm_of(norm: nn.Module, channels: int) -> BatchNorm | None:
     mean, var, batches = map(norm._buffers.get, names)
     if mean is None or var is None or batches is None or norm.momentum is None or norm.eps <= 0:
         return None
-    if norm._forward_hooks or norm._forward_pre_hooks:
-        return None
-    if norm._backward_hooks or norm._backward_pre_hooks:
+    if is_hooked(norm):
         return None
     if not mean.shape == var.shape == (channels,):
         return None

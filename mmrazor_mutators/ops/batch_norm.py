@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..sharing import is_hooked
 from .native_norm import native_batch_norm
 
 __all__ = [
@@ -89,7 +90,7 @@ def scaled_norm(norm: Any, x: Tensor, weight: Tensor | None = None) -> Tensor:
     True
     """
     plain = type(norm) is nn.BatchNorm2d and not norm.affine and norm.momentum is not None
-    if not plain or norm.running_mean is None or norm._forward_hooks or norm._forward_pre_hooks:
+    if not plain or norm.running_mean is None or is_hooked(norm):
         return norm(x) if weight is None else weight * norm(x)
     if weight is None and not norm.training:
         return norm(x)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..sharing import Open, Prologue
+from ..sharing import Open, Prologue, is_hooked
 from .base import BaseOP
 from .batch_norm import scaled_norm
 
@@ -68,7 +68,7 @@ def before_norm(x: Tensor, norm: nn.Module, drop_path: nn.Module | None = None) 
 
 def drops_nothing(drop_path: nn.Module) -> bool:
     """Whether a drop path is the identity just now, and nobody listens to it."""
-    if drop_path._forward_hooks or drop_path._forward_pre_hooks:
+    if is_hooked(drop_path):
         return False
     if isinstance(drop_path, nn.Identity):
         return True

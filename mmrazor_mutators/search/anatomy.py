@@ -7,15 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..sharing import is_hooked
+
 __all__ = ['Anatomy']
 
 _OF_EVERY_MODULE = frozenset(vars(nn.Module())) - {'training'}
-_HOOKS = (
-    '_forward_hooks',
-    '_forward_pre_hooks',
-    '_backward_hooks',
-    '_backward_pre_hooks',
-)
 _PLAIN = (bool, int, float, str, bytes, type(None), type)
 
 
@@ -70,7 +66,7 @@ class Anatomy:
 
     def is_hooked(self) -> bool:
         """Whether somebody listens to the calls of a part."""
-        return any(part.__dict__[hooks] for _, part in self._parts for hooks in _HOOKS)
+        return any(is_hooked(part) for _, part in self._parts)
 
     def form(self) -> Hashable:
         """Return everything but the tensors' values, in a form that can be compared."""
