@@ -3,7 +3,6 @@
     python benchmarks/search_step.py                     # the table, on one thread
     python benchmarks/search_step.py --cases darts-8     # one row of it
     python benchmarks/search_step.py --compile           # the library compiled
-    python benchmarks/search_step.py --growth            # how the cost grows
 
 Each pair of timings is one step of the reference (naive_searches.py: a plain loop in NCHW, all
 gradients in both steps, nothing shared) and one of the library, in turn, with the same
@@ -19,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from statistics import linear_regression, median
+from statistics import median
 from typing import Any
 
 # The profiler that counts memory tells about itself otherwise.
@@ -218,53 +217,6 @@ HEADER = (
 )
 
 
-def growing(args: argparse.Namespace, layers: int, copies: int | None) -> float:
-    """Return the seconds of a step of the library, DARTS with batch 8.
-
-    With ``copies`` the candidates are as many separable 3x3 convolutions: such that cost the
-    same.
-    """
-    torch.manual_seed(0)
-    device = torch.device(args.device)
-    cfg: dict[str, Any] = {'type': 'DartsSupernet', 'num_layers': layers, 'base_channels': 16}
-    if copies is not None:
-        norm = {'type': 'BN', 'affine': False}
-        conv = {'type': 'DartsSepConv', 'kernel_size': 3, 'norm_cfg': norm}
-        cfg['candidates'] = {f'sep_conv_{i}': conv for i in range(copies)}
-    supernet = mm.build_architecture({**cfg, 'in_channels': 3, 'num_classes': 10})
-    mutator = mm.build_mutator({'type': 'DartsMutator'})
-    mutator.prepare_from_supernet(supernet)
-    supernet.to(device)
-    mutator.to(device)
-    search = library_search(supernet, mutator, 'first_order')
-    images = torch.randn(8, 3, args.size, args.size, device=device)
-    batch = (images, torch.randint(10, (8,), device=device))
-    which = 1 if args.device.startswith('cuda') else 0
-    times = [
-        seconds(lambda: search.step(batch, batch), args.device)[which]
-        for _ in range(args.warmup + args.pairs)
-    ]
-    return median(times[args.warmup :])
-
-
-def growth(args: argparse.Namespace) -> None:
-    """Print how the time of a step grows with depth and with the number of candidates.
-
-    Beside each time stands how far it is from the straight line through all of its table.
-    """
-    for title, sizes, run in (
-        ('layers', (5, 8, 14, 20), lambda size: growing(args, size, None)),
-        ('candidates', (2, 4, 8, 16), lambda size: growing(args, 8, size)),
-    ):
-        found = [(size, run(size)) for size in sizes]
-        slope, start = linear_regression(*zip(*found, strict=True))
-        print(f'| {title} | a step, s | off the line |\n|---|---|---|')
-        for size, took in found:
-            off = took / (start + slope * size) - 1
-            print(f'| {size} | {took:.3f} | {off:+.1%} |')
-        print(f'\nEach more: {slope:.4f} s; what is there without any: {start:.3f} s.\n')
-
-
 def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -279,14 +231,10 @@ def main() -> int:
     parser.add_argument('--mode', help="of torch.compile, such as 'reduce-overhead'")
     parser.add_argument('--checkpoint-cells', action='store_true')
     parser.add_argument('--autocast', choices=['bfloat16'])
-    parser.add_argument('--growth', action='store_true')
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     where = torch.cuda.get_device_name() if args.device.startswith('cuda') else 'CPU'
     print(f'torch {torch.__version__}, {where}, {args.threads} thread(s)\n', flush=True)
-    if args.growth:
-        growth(args)
-        return 0
     print(HEADER, flush=True)
     for name in args.cases:
         limit = None
