@@ -3,9 +3,13 @@
 
 #include "batch_norm.inc.h"
 #include "depthwise.inc.h"
+#include "matrices.inc.h"
 #include "separable.inc.h"
 #include "weighted_sum.inc.h"
 #include "average_pool.inc.h"
+#include "winograd.inc.h"
+#include "padding.inc.h"
+#include "mixed_edge.inc.h"
 
 static const kernels NAME(table) = {
     .lanes = VECTOR_BYTES / sizeof(REAL),
@@ -26,6 +30,14 @@ static const kernels NAME(table) = {
     .sum_dots = NAME(sum_dots),
     .sum_input = NAME(sum_input),
     .pool_row = NAME(pool_row),
+    .edge_scratch = NAME(edge_scratch),
+    .edge_maps = NAME(edge_maps),
+    .edge_sum = NAME(edge_sum),
+    .edge_dots = NAME(edge_dots),
+    .edge_input = NAME(edge_input),
+    .packed_size = NAME(packed_size),
+    .edge_pack = NAME(edge_pack),
+    .edge_unpack = NAME(edge_unpack),
 };
 
 #undef AT
@@ -35,5 +47,6 @@ static const kernels NAME(table) = {
 #undef LANES
 #undef TILE
 #undef INLINE
+#undef FIXED
 #undef LOAD
 #undef STORE

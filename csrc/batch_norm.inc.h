@@ -1,6 +1,6 @@
 /* Batch norms over the rows of a matrix, for one type of number and one width of vectors.
  *
- * A task is CHUNK rows.  Sums over a chunk are made in vectors of REAL, and sums over chunks
+ * A task is a chunk of rows.  Sums over a chunk are made in vectors of REAL, and sums over chunks
  * in double precision, always in the same order.  Comes after vectors.inc.h, whose names
  * it uses.
  */
@@ -38,8 +38,8 @@ static void NAME(norm_moments)(const void *data, int64_t index, void *scratch)
 {
     (void)scratch;
     const norm_job *job = data;
-    int64_t rows = min_of(CHUNK, job->rows - index * CHUNK), step = job->columns, c = 0;
-    const REAL *x = AT((const REAL *)job->x, index * CHUNK);
+    int64_t rows = min_of(job->chunk, job->rows - index * job->chunk), step = job->columns, c = 0;
+    const REAL *x = AT((const REAL *)job->x, index * job->chunk);
     REAL *means = AT((REAL *)job->first, index), *squares = AT((REAL *)job->second, index);
     for (; c + LANES <= step; c += LANES)
         NAME(moments_of)(x + c, rows, step, LANES, means + c, squares + c);
@@ -61,9 +61,9 @@ static void NAME(norm_apply)(const void *data, int64_t index, void *scratch)
 {
     (void)scratch;
     const norm_job *job = data;
-    int64_t rows = min_of(CHUNK, job->rows - index * CHUNK), step = job->columns, c = 0;
-    const REAL *x = AT((const REAL *)job->x, index * CHUNK);
-    REAL *out = AT((REAL *)job->out, index * CHUNK);
+    int64_t rows = min_of(job->chunk, job->rows - index * job->chunk), step = job->columns, c = 0;
+    const REAL *x = AT((const REAL *)job->x, index * job->chunk);
+    REAL *out = AT((REAL *)job->out, index * job->chunk);
     for (; c + LANES <= step; c += LANES)
         NAME(apply_to)(job, x, rows, c, LANES, out);
     if (c < step)
@@ -96,9 +96,9 @@ static void NAME(norm_sums)(const void *data, int64_t index, void *scratch)
 {
     (void)scratch;
     const norm_job *job = data;
-    int64_t rows = min_of(CHUNK, job->rows - index * CHUNK), step = job->columns, c = 0;
-    const REAL *x = AT((const REAL *)job->x, index * CHUNK), *shift = job->shift;
-    const REAL *grad = AT((const REAL *)job->grad, index * CHUNK);
+    int64_t rows = min_of(job->chunk, job->rows - index * job->chunk), step = job->columns, c = 0;
+    const REAL *x = AT((const REAL *)job->x, index * job->chunk), *shift = job->shift;
+    const REAL *grad = AT((const REAL *)job->grad, index * job->chunk);
     REAL *sums = AT((REAL *)job->first, index), *dots = AT((REAL *)job->second, index);
     for (; c + LANES <= step; c += LANES)
         NAME(sums_of)(x + c, grad + c, shift + c, rows, step, LANES, sums + c, dots + c);
@@ -122,10 +122,10 @@ static void NAME(norm_input)(const void *data, int64_t index, void *scratch)
 {
     (void)scratch;
     const norm_job *job = data;
-    int64_t rows = min_of(CHUNK, job->rows - index * CHUNK), step = job->columns, c = 0;
-    const REAL *x = AT((const REAL *)job->x, index * CHUNK);
-    const REAL *grad = AT((const REAL *)job->grad, index * CHUNK);
-    REAL *out = AT((REAL *)job->out, index * CHUNK);
+    int64_t rows = min_of(job->chunk, job->rows - index * job->chunk), step = job->columns, c = 0;
+    const REAL *x = AT((const REAL *)job->x, index * job->chunk);
+    const REAL *grad = AT((const REAL *)job->grad, index * job->chunk);
+    REAL *out = AT((REAL *)job->out, index * job->chunk);
     for (; c + LANES <= step; c += LANES)
         NAME(input_to)(job, x, grad, rows, c, LANES, out);
     if (c < step)

@@ -11,6 +11,7 @@
 #define MAX_KERNEL 8 /* Most rows or columns of a depthwise kernel. */
 #define MAX_STRIDE 2
 #define CHUNK 128 /* Pixels of one partial sum of a batch norm. */
+#define TILES_AT_ONCE 16 /* Tiles of a 3x3 convolution that go through its domain together. */
 
 /* A depthwise convolution of x (batch, height, width, channels) to y. */
 typedef struct {
@@ -35,9 +36,9 @@ typedef struct {
     void *depthwise_parts, *pointwise_parts; /* Of gradients, one for each image, or NULL. */
 } separable_job;
 
-/* A map seen as a matrix of pixels; a row of it holds `fold` pixels. */
+/* A map seen as a matrix of pixels; a row of it holds `fold` pixels, a partial sum `chunk` rows. */
 typedef struct {
-    int64_t rows, columns;
+    int64_t rows, columns, chunk;
     const void *x, *grad, *shift, *scale, *slope, *offset;
     void *out, *first, *second;
 } norm_job;
@@ -64,6 +65,42 @@ typedef struct {
     void *out;
 } pool_job;
 
+/* How a map (height, width) is cut into tiles of 2x2 pixels.
+ *
+ * It lies in a padded one, which has a border of zeros and `line` pixels in a row.
+ */
+typedef struct {
+    int64_t height, width, rows, columns, line;
+} tiling;
+
+/* Where the numbers of a weight lie that a map with `inner` channels is multiplied by. */
+typedef struct {
+    int64_t inner, columns, inner_step, column_step, row_step, tap_step;
+} layout;
+
+/* What the candidates of a mixed edge make of its source x (batch, height, width, inputs). */
+enum { SAME, POOLED, POINTWISE, SQUARE };
+#define MAX_TERMS 64
+#define WEIGHT_PARTS 8 /* Most parts that the gradient of a weight is made of. */
+static inline int is_conv(int kind) { return kind == POINTWISE || kind == SQUARE; }
+
+/* A weighted sum of that: x itself, its mean over 3x3 pixels, and 1x1 and 3x3 convolutions of
+ * max(x, 0), normalised over the batch.
+ *
+ * shift, scale and slope are (count, channels), offset (channels); first, second and dots
+ * (count, batch, channels), sums (batch, channels).  What is of another kind of candidate, or
+ * not wanted, is NULL.
+ */
+typedef struct {
+    int64_t batch, height, width, inputs, channels, count;
+    int64_t images; /* Those of a task that adds up gradients of weights. */
+    const char *kinds, *normalised, *measured;
+    const void *x, *grad, *shift, *scale, *slope, *offset, *zeros;
+    const void *const *packed;
+    void *const *maps, *const *parts;
+    void *first, *second, *sums, *dots, *out;
+} edge_job;
+
 /* A task has its own number, and memory that it shares with no other one at a time. */
 typedef void (*task)(const void *job, int64_t index, void *scratch);
 
@@ -79,11 +116,21 @@ typedef struct {
     task norm_moments, norm_apply, norm_sums, norm_input;
     task sum_apply, sum_dots, sum_input;
     task pool_row;
+    size_t (*edge_scratch)(const edge_job *job);
+    task edge_maps, edge_sum, edge_dots, edge_input;
+    int64_t (*packed_size)(int kind, const layout *of);
+    void (*edge_pack)(int kind, void *packed, const void *weight, const layout *of);
+    void (*edge_unpack)(int kind, void *weight, const void *packed, const layout *of);
 } kernels;
 
 static inline int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline tiling tiling_of(int64_t height, int64_t width)
+{
+    int64_t rows = ceil_div(height, 2), columns = ceil_div(width, 2);
+    return (tiling){height, width, rows, columns, 2 * columns + 2};
+}
 static inline int64_t floor_div(int64_t a, int64_t b)
 {
     return a >= 0 ? a / b : -((-a + b - 1) / b);

@@ -39,8 +39,8 @@ API int kernels_sum_forward(int dtype, int threads, int64_t pixels, int64_t chan
         return 1;
     char *shifts = memory + 2 * parts, *scales = shifts + rest / 2;
     double *totals = (double *)(memory + 2 * parts + rest);
-    norm_job norm = {.rows = pixels / plan.fold, .columns = columns, .first = memory,
-                     .second = memory + parts};
+    norm_job norm = {.rows = pixels / plan.fold, .columns = columns, .chunk = CHUNK,
+                     .first = memory, .second = memory + parts};
     for (int64_t k = 0; k < count; k++) {
         void *shift = shifts + (size_t)k * plan.column, *scale = scales + (size_t)k * plan.column;
         double weight = read_number(dtype, weights[k], 0);

@@ -23,6 +23,27 @@ typedef __typeof__((NAME(vec)){0} < (NAME(vec)){0}) NAME(mask);
 #define LOAD(pointer) NAME(load)(pointer, lanes)
 #define STORE(pointer, value) NAME(store)(pointer, value, lanes)
 
+/* Run `call` with `fixed` for a number of vectors, the usual ones as constants.
+ *
+ * Without them each address in a loop would need a register of its own.
+ */
+#define FIXED(number, call)                                                                  \
+    do {                                                                                     \
+        if ((number) == 1) {                                                                 \
+            const int64_t fixed = 1;                                                         \
+            call;                                                                            \
+        } else if ((number) == 2) {                                                          \
+            const int64_t fixed = 2;                                                         \
+            call;                                                                            \
+        } else if ((number) == 4) {                                                          \
+            const int64_t fixed = 4;                                                         \
+            call;                                                                            \
+        } else {                                                                             \
+            const int64_t fixed = (number);                                                  \
+            call;                                                                            \
+        }                                                                                    \
+    } while (0)
+
 INLINE VEC NAME(load)(const REAL *from, int64_t lanes)
 {
     if (lanes == LANES)

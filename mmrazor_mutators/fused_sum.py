@@ -18,7 +18,14 @@ from torch import Tensor, nn
 from .native import call, usable
 from .sharing import is_hooked
 
-__all__ = ['BatchNorm', 'batch_norm_of', 'fused_sum', 'norm_gradients', 'takes_map']
+__all__ = [
+    'BatchNorm',
+    'addresses',
+    'batch_norm_of',
+    'fused_sum',
+    'norm_gradients',
+    'takes_map',
+]
 
 _Norms = Sequence['BatchNorm | None']
 
@@ -110,7 +117,7 @@ def norm_gradients(
     return along_x, along_scales.sum().view_as(scale)
 
 
-def _addresses(tensors: Sequence[Tensor | None]) -> Any:
+def addresses(tensors: Sequence[Tensor | None]) -> Any:
     """Return where tensors lie, as C takes it."""
     found = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
     return (ctypes.c_void_p * len(found))(*found)
@@ -129,12 +136,12 @@ def _forward(
         x.numel() // channels,
         channels,
         count,
-        _addresses(maps),
-        _addresses(weights),
+        addresses(maps),
+        addresses(weights),
         numbers(*(0 if norm is None else norm.eps for norm in norms)),
         numbers(*(0 if norm is None else norm.momentum for norm in norms)),
-        _addresses([None if norm is None else norm.mean for norm in norms]),
-        _addresses([None if norm is None else norm.var for norm in norms]),
+        addresses([None if norm is None else norm.mean for norm in norms]),
+        addresses([None if norm is None else norm.var for norm in norms]),
         saved.data_ptr(),
         out.data_ptr(),
     )
@@ -164,11 +171,11 @@ def _backward(
         channels,
         count,
         grad.data_ptr(),
-        _addresses(maps),
-        _addresses(weights),
+        addresses(maps),
+        addresses(weights),
         bytes(normalised),
         saved.data_ptr(),
-        _addresses(along_maps),
+        addresses(along_maps),
         None if along_weights is None else along_weights.data_ptr(),
     )
     if along_weights is None:

@@ -89,6 +89,8 @@ def _declare(library: Any) -> None:
     library.kernels_sum_forward.argtypes = [*common, size, size, size, *[address] * 8]
     library.kernels_sum_backward.argtypes = [*common, size, size, size, *[address] * 7]
     library.kernels_average_pool.argtypes = [*common, *[size] * 4, number, *[address] * 2]
+    library.kernels_edge_forward.argtypes = [*common, address, size, *[address] * 12]
+    library.kernels_edge_backward.argtypes = [*common, address, size, *[address] * 12]
     library.kernels_use_variant.argtypes = [number]
 
 

@@ -7,13 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import reduce
 from operator import add
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..fused_sum import BatchNorm, batch_norm_of, fused_sum, takes_map
-from ..native import usable
-from ..sharing import Begun, Open, begin, finish, leave_open, run_candidate
+from ..mixed_edge import Term, mixed_edge
+from ..native import available, usable
+from ..sharing import Begun, Open, begin, finish, is_hooked, leave_open, run_candidate
 from ..typing import Mixture
 
 __all__ = ['WeightedSum', 'mix', 'summing_with', 'weighted_sum']
@@ -106,9 +108,9 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
     zeros = {i for i in everything if getattr(modules[i], 'is_zero', False)}
     # Where all that runs is zero, one of them still has to give the shape.
     live = [i for i in paths if i not in zeros] or list(paths)[:1]
-    begun = [begin(modules[i], inputs[i]) for i in live]
-    compute = _running.weighted_sum or weighted_sum
-    total = compute([modules[i] for i in live], begun, [weights[i] for i in live])
+    total = _mix_all(
+        [modules[i] for i in live], [inputs[i] for i in live], [weights[i] for i in live]
+    )
     for i in mixture.silent:
         if i not in zeros:
             with torch.no_grad():
@@ -121,6 +123,38 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
         return total
     lent = reduce(add, bare)
     return total + (lent - lent.detach())
+
+
+def _mix_all(
+    modules: Sequence[nn.Module], inputs: Sequence[Tensor], weights: Sequence[Tensor]
+) -> Tensor:
+    """Return the weighted sum of all candidates, in one call as far as a kernel knows them."""
+    compute = _running.weighted_sum
+    terms = {} if compute else _terms(modules, inputs)
+    sums: list[Tensor] = []
+    if any(term.weight is not None for term in terms.values()):
+        total = mixed_edge(inputs[0], list(terms.values()), [weights[k] for k in terms])
+        if total is not None:
+            sums.append(total)
+    rest = [k for k in range(len(modules)) if not sums or k not in terms]
+    if rest:
+        begun = [begin(modules[k], inputs[k]) for k in rest]
+        compute = compute or weighted_sum
+        sums.append(compute([modules[k] for k in rest], begun, [weights[k] for k in rest]))
+    return reduce(_accumulate, sums)
+
+
+def _terms(modules: Sequence[Any], inputs: Sequence[Tensor]) -> dict[int, Term]:
+    """Return which candidates of the first one's source the kernels know, and as what."""
+    found: dict[int, Term] = {}
+    if not available():
+        return found
+    for k, module in enumerate(modules):
+        if inputs[k] is inputs[0] and hasattr(module, 'term') and not is_hooked(module):
+            term = module.term()
+            if term is not None:
+                found[k] = term
+    return found
 
 
 def _accumulate(total: Tensor, term: Tensor) -> Tensor:

@@ -23,11 +23,16 @@ class AveragePool2d(nn.AvgPool2d):
     True
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the pooled map."""
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is what the kernels know."""
         sizes = self.kernel_size, self.stride, self.padding
         plain = not (self.count_include_pad or self.ceil_mode or self.divisor_override)
-        pooled = native_average_pool(x) if sizes == (3, 1, 1) and plain else None
+        return sizes == (3, 1, 1) and plain
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled map."""
+        pooled = native_average_pool(x) if self.is_plain else None
         return super().forward(x) if pooled is None else pooled
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..mixed_edge import Term, TermKind, term_of_conv
 from ..registry import OPS
-from ..sharing import Open, Prologue
+from ..sharing import Open, Prologue, is_hooked
 from ..typing import ConfigDict
 from .base import BaseOP, check_choice, check_kernel_size
 from .blocks import (
@@ -21,6 +22,7 @@ from .blocks import (
     StandardConv,
     strided_zeros,
 )
+from .fast_convs import PointwiseConv2d
 from .fast_pools import AveragePool2d
 from .rectified import RectifiedOP, before_norm, run_inside
 
@@ -88,6 +90,10 @@ class NasBench201SkipConnect(BaseOP):
         """Return ``x`` itself where its shape fits."""
         return x if self.convert is None else self.convert(x)
 
+    def term(self) -> Term | None:
+        """Tell the kernels that it is the identity."""
+        return Term(TermKind.SAME) if self.convert is None else None
+
 
 @OPS.register_module()
 class NasBench201Conv(RectifiedOP):
@@ -106,6 +112,8 @@ class NasBench201Conv(RectifiedOP):
     >>> op(torch.rand(2, 4, 7, 8)).shape
     torch.Size([2, 6, 4, 4])
     """
+
+    entered = 'conv', 'conv.net'
 
     def __init__(
         self, kernel_size: int, norm_cfg: ConfigDict | None = DEFAULT_NORM, **kwargs: Any
@@ -128,6 +136,15 @@ class NasBench201Conv(RectifiedOP):
     def after_first(self, x: Tensor) -> Open:
         """Go on after the ReLU."""
         return before_norm(run_inside(self.conv.net, x), self.conv.net[-1])
+
+    def term(self) -> Term | None:
+        """Tell the kernels what all of it is."""
+        act, conv, norm = self.conv.net
+        # Whatever inherits from these may do something else.
+        known = type(act) is nn.ReLU and type(conv) in (nn.Conv2d, PointwiseConv2d)
+        if not known or any(map(is_hooked, self.conv.modules())):
+            return None
+        return term_of_conv(conv, None if type(norm) is nn.Identity else norm)
 
 
 @OPS.register_module()
@@ -167,3 +184,9 @@ class NasBench201AvgPool(BaseOP):
     def epilogue(self, pooled: Tensor) -> Tensor:
         """Return the pooled map."""
         return pooled
+
+    def term(self) -> Term | None:
+        """Tell the kernels what all of it is."""
+        if self.preprocess is None and self.pool.is_plain and not is_hooked(self.pool):
+            return Term(TermKind.POOLED)
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -20,7 +20,13 @@ class RectifiedOP(BaseOP):
 
     Args:
         **kwargs: As for :class:`BaseOP`.
+
+    Attributes:
+        entered: Names of submodules that are run from inside, so that hooks on them would
+            not be called.
     """
+
+    entered: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
@@ -34,7 +40,11 @@ class RectifiedOP(BaseOP):
     def prologue(self) -> Prologue | None:
         """Share the ReLU."""
         first = self.first
-        return Prologue('relu', first) if type(first) is nn.ReLU and not first.inplace else None
+        if type(first) is not nn.ReLU or first.inplace:
+            return None
+        if any(is_hooked(self.get_submodule(name)) for name in self.entered):
+            return None
+        return Prologue('relu', first)
 
     def epilogue(self, rectified: Tensor) -> Tensor:
         """Go on after the ReLU."""
