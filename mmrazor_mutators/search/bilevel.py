@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..copies import SavedBuffers
 from ..distributed import average_
 from ..mutators import DifferentiableMutator
 from ..typing import ConfigDict, LossFn
@@ -22,7 +23,7 @@ from .checks import (
     params_of,
 )
 from .execution import Execution
-from .guards import SavedBuffers, buffers_kept_on_error, frozen, lent
+from .guards import buffers_kept_on_error, frozen, lent
 from .hypergradients import Hypergradient
 from .hypergradients.tensors import filled, gradients, unshared
 from .moves import Verdicts, clip_, move, undo_of
