@@ -16,7 +16,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmrazor_mutators'
 
 ROOMS: list[tuple[int, set[str]]] = [
-    (0, {'checks', 'functional', 'distributed', 'errors', 'typing'}),
+    (0, {'checks', 'copies', 'functional', 'distributed', 'errors', 'typing'}),
     (
         1,
         {
@@ -25,6 +25,7 @@ ROOMS: list[tuple[int, set[str]]] = [
             'host',
             'mixed_edge',
             'native',
+            'recomputation',
             'registry',
             'sharing',
             'version',

@@ -29,21 +29,9 @@ train_dataloader = dict(
 )
 train_cfg = dict(
     type='BilevelTrainLoop',
+    # The other half of the images, loaded alike.
     arch_dataloader=dict(
-        batch_size=64,
-        num_workers=0,
-        sampler=dict(type='DefaultSampler', shuffle=True),
-        collate_fn=dict(type='default_collate'),
-        dataset=dict(
-            type='CIFAR10',
-            split='arch',
-            root=None,
-            transform=[
-                dict(type='RandomCrop', padding=4),
-                dict(type='RandomHorizontalFlip'),
-                dict(type='Normalize'),
-            ],
-        ),
+        train_dataloader, dataset=dict(train_dataloader['dataset'], split='arch')
     ),
 )
 test_dataloader = dict(

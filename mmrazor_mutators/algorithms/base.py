@@ -21,7 +21,7 @@ from .legacy_steps import forward_arguments, is_legacy_step, outputs_of, refuse_
 from .losses import accuracy_of, build_loss, evaluate_loss
 from .task_models import flattened, task_of
 
-__all__ = ['BaseAlgorithm']
+__all__ = ['BaseAlgorithm', 'check_retraining']
 
 
 class BaseAlgorithm(BaseModel):
@@ -91,15 +91,32 @@ class BaseAlgorithm(BaseModel):
             torch.channels_last if channels_last else torch.contiguous_format
         )
 
-    def _export(self, mutable_cfg: Subnet | str | os.PathLike[str]) -> None:
-        """Put the network of a subnet, or of its file, in the place of the supernet."""
-        if self.mutator is None:
-            raise ConfigError('`mutable_cfg` names a network of a search space: give `mutator`')
-        subnet = (
-            dict(mutable_cfg) if isinstance(mutable_cfg, Mapping) else load_subnet(mutable_cfg)
-        )
-        self.architecture = self.mutator.export_subnet(self.architecture, subnet)
-        self.mutator = None
+    def _begin(
+        self, retraining: bool, mutable_cfg: Subnet | str | os.PathLike[str] | None
+    ) -> None:
+        """Prepare the mutator; for a retraining, put the network found in its place."""
+        self.retraining = retraining
+        if self.mutator is not None:
+            if retraining:
+                self.mutator = self.mutator.for_retraining()
+            if not self.mutator.search_spaces:
+                self.mutator.prepare_from_supernet(self.architecture)
+        if retraining and mutable_cfg is not None:
+            if self.mutator is None:
+                raise ConfigError(
+                    '`mutable_cfg` names a network of a search space: give `mutator`'
+                )
+            subnet = (
+                mutable_cfg if isinstance(mutable_cfg, Mapping) else load_subnet(mutable_cfg)
+            )
+            self.architecture = self.mutator.export_subnet(self.architecture, dict(subnet))
+            self.mutator = None
+        self.architecture.to(memory_format=self.memory_format)
+
+    @property
+    def searching(self) -> bool:
+        """Whether there is something to search, and no retraining."""
+        return self.mutator is not None and not self.retraining
 
     @property
     def with_mutator(self) -> bool:
@@ -226,3 +243,16 @@ class BaseAlgorithm(BaseModel):
         """Return the loss of a batch; whoever called goes back and steps."""
         batch = self._prepare(data)
         return outputs_of(*self._loss_to_step_on(batch), batch)
+
+
+def check_retraining(retraining: bool, mutator: Any, mutable_cfg: Any) -> None:
+    """Refuse to retrain a network that nobody has named.
+
+    Raises:
+        ConfigError: A mutator, but no ``mutable_cfg``.
+    """
+    if retraining and mutator is not None and mutable_cfg is None:
+        raise ConfigError(
+            'retraining=True needs to know the network: give the subnet, or the path of its '
+            'file, as `mutable_cfg`'
+        )

@@ -14,7 +14,7 @@ from ..mutators import BaseMutator
 from ..registry import ALGORITHMS
 from ..search import BilevelSearch
 from ..typing import ConfigDict, LossFn, Subnet
-from .base import BaseAlgorithm
+from .base import BaseAlgorithm, check_retraining
 from .batches import PreparedBatches
 from .legacy_steps import is_legacy_step, outputs_of, pair_of_search
 from .losses import accuracy_of, evaluate_loss
@@ -48,27 +48,23 @@ class Darts(BaseAlgorithm):
             MMRazor v0.2.0.
         hypergradient: As for :class:`BilevelSearch`; by default what
             ``unroll`` says.
-        loss: Config or callable, ``(outputs, targets) -> scalar``; a type
-            without a dot is looked up in ``torch.nn``.  Cross entropy if left
-            out.  Not for an architecture that computes its own losses.
-        auxiliary_weight: Weight of the loss of the auxiliary head.
+        loss: As for :class:`BaseAlgorithm`.
+        auxiliary_weight: As for :class:`BaseAlgorithm`.
         grad_clip: Largest norm of the weights' gradient while searching; by
             default what ``clip_grad`` of the optimizer wrapper says, and 5 with
             the bare optimizers of MMRazor v0.2.0.
         arch_start_epoch: As for :class:`BilevelSearch`.
         arch_interval: As for :class:`BilevelSearch`.
         single_level: As for :class:`BilevelSearch`.
-        channels_last: Whether convolutions keep the channels of a pixel together,
-            which most devices compute faster, with the same results.
+        channels_last: As for :class:`BilevelSearch`.
         checkpoint_cells: As for :class:`BilevelSearch`.
         autocast: As for :class:`BilevelSearch`.
         compile: As for :class:`BilevelSearch`.
-        data_preprocessor: As for the host's ``BaseModel``; an architecture that
-            has its own applies that after it.
-        init_cfg: As for the host's ``BaseModel``.
-        pruner: ``None``: the names of MMRazor v0.2.0 are there, pruning is not.
-        distiller: ``None``.
-        channel_cfg: ``None``.
+        data_preprocessor: As for :class:`BaseAlgorithm`.
+        init_cfg: As for :class:`BaseAlgorithm`.
+        pruner: As for :class:`BaseAlgorithm`.
+        distiller: As for :class:`BaseAlgorithm`.
+        channel_cfg: As for :class:`BaseAlgorithm`.
 
     Attributes:
         architecture: The supernet, or the plain network while retraining.
@@ -109,11 +105,7 @@ class Darts(BaseAlgorithm):
                 "unroll=True means hypergradient='finite_difference', but got "
                 f'hypergradient={hypergradient!r} as well; give one of them'
             )
-        if retraining and mutator is not None and mutable_cfg is None:
-            raise ConfigError(
-                'retraining=True needs to know the network: give the subnet, or the path of '
-                'its file, as `mutable_cfg`'
-            )
+        check_retraining(retraining, mutator, mutable_cfg)
         super().__init__(
             architecture,
             build_mutator(mutator) if isinstance(mutator, Mapping) else mutator,
@@ -126,7 +118,6 @@ class Darts(BaseAlgorithm):
             distiller,
             channel_cfg,
         )
-        self.retraining = retraining
         self.unroll = unroll
         self.search_options: dict[str, Any] = {
             'hypergradient': hypergradient
@@ -144,18 +135,7 @@ class Darts(BaseAlgorithm):
         self.iteration = 0
         self._search: BilevelSearch | None = None
         self._last_logs: dict[str, Tensor] = {}
-        if retraining and self.mutator is not None:
-            self.mutator = self.mutator.for_retraining()
-        if self.mutator is not None and not self.mutator.search_spaces:
-            self.mutator.prepare_from_supernet(self.architecture)
-        if retraining and mutable_cfg is not None:
-            self._export(mutable_cfg)
-        self.architecture.to(memory_format=self.memory_format)
-
-    @property
-    def searching(self) -> bool:
-        """Whether steps move architecture parameters as well."""
-        return self.mutator is not None and not self.retraining
+        self._begin(retraining, mutable_cfg)
 
     def on_epoch(self, epoch: int, max_epochs: int, iteration: int | None = None) -> None:
         """Move every schedule to an epoch; a train loop calls it before the epoch.

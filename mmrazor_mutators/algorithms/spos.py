@@ -19,7 +19,7 @@ from ..search import Evolution, SubnetCosts
 from ..search.guards import buffers_kept, in_mode
 from ..search.norm_statistics import batch_norms, recalibrated
 from ..typing import ConfigDict, LossFn, Subnet
-from .base import BaseAlgorithm
+from .base import BaseAlgorithm, check_retraining
 from .batches import pair_of
 from .legacy_steps import is_legacy_step
 from .losses import accuracy_of
@@ -49,11 +49,11 @@ class SPOS(BaseAlgorithm):
         loss: As for :class:`BaseAlgorithm`.
         auxiliary_weight: As for :class:`BaseAlgorithm`.
         channels_last: As for :class:`BaseAlgorithm`.
-        data_preprocessor: As for the host's ``BaseModel``.
-        init_cfg: As for the host's ``BaseModel``.
-        pruner: ``None``; see :class:`BaseAlgorithm`.
-        distiller: ``None``.
-        channel_cfg: ``None``.
+        data_preprocessor: As for :class:`BaseAlgorithm`.
+        init_cfg: As for :class:`BaseAlgorithm`.
+        pruner: As for :class:`BaseAlgorithm`.
+        distiller: As for :class:`BaseAlgorithm`.
+        channel_cfg: As for :class:`BaseAlgorithm`.
 
     Raises:
         ConfigError: Arguments that contradict each other.
@@ -92,20 +92,10 @@ class SPOS(BaseAlgorithm):
             distiller,
             channel_cfg,
         )
-        self.retraining = retraining
         self.input_shape = tuple(input_shape)
         self.bn_training_mode = bool(bn_training_mode)
         self._costs: SubnetCosts | None = None
-        if self.mutator is not None and not self.mutator.search_spaces:
-            self.mutator.prepare_from_supernet(self.architecture)
-        if retraining and mutable_cfg is not None:
-            self._export(mutable_cfg)
-        self.architecture.to(memory_format=self.memory_format)
-
-    @property
-    def searching(self) -> bool:
-        """Whether each step trains another path."""
-        return self.mutator is not None and not self.retraining
+        self._begin(retraining, mutable_cfg)
 
     @property
     def _by_batch(self) -> bool:
@@ -287,8 +277,4 @@ def _check(mutator: Any, retraining: bool, mutable_cfg: Any, input_shape: Any) -
         raise ConfigError(
             f'Expected `input_shape` to be (C, H, W), but got {tuple(input_shape)!r}'
         )
-    if retraining and mutator is not None and mutable_cfg is None:
-        raise ConfigError(
-            'retraining=True needs to know the network: give the subnet, or the path of its '
-            'file, as `mutable_cfg`'
-        )
+    check_retraining(retraining, mutator, mutable_cfg)

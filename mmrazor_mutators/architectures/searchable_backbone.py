@@ -13,7 +13,7 @@ from ..checks import check_count
 from ..errors import ConfigError
 from ..host import BaseModule
 from ..mutables import Placeholder
-from ..ops.checkpointing import run_checkpointed
+from ..recomputation import Recomputed
 from ..typing import ConfigDict
 from .inputs import check_images
 
@@ -139,7 +139,7 @@ class SearchableBackbone(BaseModule):
         outs = []
         for i, stage in enumerate(self.stages[: self.out_indices[-1] + 1]):
             for block in stage if isinstance(stage, nn.Sequential) else (stage,):
-                x = run_checkpointed(block, x, block, self.with_cp)
+                x = Recomputed(block, block)(x) if self.with_cp else block(x)
             if i in self.out_indices:
                 outs.append(x)
         return tuple(outs)

@@ -57,7 +57,7 @@ class SearchableMobileNet(SearchableBackbone):
         norm_eval: Whether batch norms keep their running statistics in training
             mode and normalise by them.
         with_cp: Whether the maps inside of a block are computed again in the
-            backward pass instead of being kept; until then the choice must stay.
+            backward pass instead of being kept.
         arch_setting_type: ``'original'`` or ``'proxyless_gpu'``.
         init_cfg: As for the host's ``BaseModule``.
         in_channels: Channels of the images.

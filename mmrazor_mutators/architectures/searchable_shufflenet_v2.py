@@ -49,7 +49,7 @@ class SearchableShuffleNetV2(SearchableBackbone):
         norm_eval: Whether batch norms keep their running statistics in training
             mode and normalise by them.
         with_cp: Whether the maps inside of a block are computed again in the
-            backward pass instead of being kept; until then the choice must stay.
+            backward pass instead of being kept.
         in_channels: Channels of the images.
         init_cfg: As for the host's ``BaseModule``.
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils import _foreach_utils
 
+from ..copies import laid_out_as
 from ..errors import ConfigError, did_you_mean
 from ..registry import OPTIM_WRAPPER_CONSTRUCTORS
-from ..search.copies import laid_out_as
 
 __all__ = ['SeparateOptimWrapperConstructor', 'choose_kernel', 'lay_out_state']
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from ..registry import EXTENSIONS
 from ..search.compilation import uncompiled
 from ..search.curvature import hessian_product, largest_eigenvalue
 from ..search.guards import buffers_kept, frozen, get_rng_state, replayed
+from .choices import check_choice_names, check_names_occur
 
 __all__ = ['EarlyStopping', 'HessianEarlyStopping', 'SkipEarlyStopping']
 
@@ -235,8 +236,8 @@ class SkipEarlyStopping(EarlyStopping):
         prefix: How the ids of the spaces begin that count; ``''`` for all.
 
     Raises:
-        ConfigError: An option outside of its range.
-        SearchSpaceError: No space with such an id has such a choice.
+        ConfigError: An option outside of its range, or no space with such an id
+            has such a choice.
     """
 
     paper = 'Liang et al., 2019'
@@ -249,20 +250,12 @@ class SkipEarlyStopping(EarlyStopping):
     ) -> None:
         super().__init__()
         check_count('max_skips', max_skips)
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            raise ConfigError(f'Expected `names` to be a list of names, but got {names!r}')
-        self.max_skips, self.names, self.prefix = max_skips, tuple(names), prefix
+        self.max_skips, self.prefix = max_skips, prefix
+        self.names = check_choice_names(names)
 
     def check(self, mutator: Any) -> None:
         """Refuse a search space without what is counted."""
-        for space_id, space in mutator.search_spaces.items():
-            if space_id.startswith(self.prefix) and set(self.names) & {*space['choice_names']}:
-                return
-        raise ConfigError(
-            f'SkipEarlyStopping counts {", ".join(self.names)} in spaces whose id begins with '
-            f'{self.prefix!r}, but there are none; the spaces are '
-            f'{", ".join(mutator.search_spaces)}'
-        )
+        check_names_occur(mutator, self.names, self.prefix)
 
     def count(self, mutator: Any) -> int:
         """Return how many skip connections a subnet would have now."""

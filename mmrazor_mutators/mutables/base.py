@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import SearchSpaceError, SubnetError, did_you_mean
 from ..host import BaseModule
+from ..recomputation import Recomputed
 
 __all__ = ['MutableModule']
 
@@ -169,6 +171,30 @@ class MutableModule(BaseModule):
     def active_names(self) -> tuple[str, ...]:
         """Names of the choices that the mask lets run."""
         return self._active_names
+
+    def remember_pass(self) -> Callable[[], AbstractContextManager[None]]:
+        """Return what opens a block in which it runs the choices of the current pass.
+
+        A recomputation needs it, see :class:`~mmrazor_mutators.recomputation.Moment`.
+        """
+        forward = self.__dict__.get('forward')
+        if isinstance(forward, Recomputed):
+            forward = forward.function
+        relax: Any = getattr(forward, 'keywords', {}).get('relax')
+        mixing = relax.remember() if hasattr(relax, 'remember') else nullcontext
+        return partial(self._running, self._active_names, mixing)
+
+    @contextmanager
+    def _running(
+        self, names: tuple[str, ...], mixing: Callable[[], AbstractContextManager[None]]
+    ) -> Iterator[None]:
+        current = self._active_names
+        self._active_names = names
+        try:
+            with mixing():
+                yield
+        finally:
+            self._active_names = current
 
     def check_chosen(self, chosen: Iterable[str]) -> tuple[str, ...]:
         """Return ``chosen`` as a tuple if each is a choice of this mutable.

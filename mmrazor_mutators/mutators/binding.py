@@ -22,7 +22,7 @@ from ..errors import BindingError, InputError, SearchSpaceError
 from ..mutables import MutableModule, find_mutables
 from ..typing import Mixture, SearchSpaces
 
-__all__ = ['ForwardScope', 'SpaceRelaxation', 'bind', 'is_bound', 'release', 'scopes_of']
+__all__ = ['ForwardScope', 'SpaceRelaxation', 'bind', 'is_bound', 'release']
 
 
 def _in_backward() -> bool:
@@ -37,7 +37,8 @@ class ForwardScope:
     entered, and hold until that happens again: a segment that is recomputed
     during the backward pass sees the draw of its forward pass.  For segments
     inside of the supernet that needs ``checkpoint(..., use_reentrant=False)``,
-    since the older kind cannot share weights between segments.
+    since the older kind cannot share weights between segments; and where another
+    pass may come before the backward pass, ``Recomputed`` in its place.
 
     Args:
         relax_spaces: Makes the mixtures of all spaces for one forward pass.
@@ -144,10 +145,9 @@ class SpaceRelaxation:
         self._relax = relax
         self._scope = scope
 
-    @property
-    def scope(self) -> ForwardScope:
-        """What holds the mixtures of the forward pass that is running."""
-        return self._scope
+    def remember(self) -> Callable[[], AbstractContextManager[None]]:
+        """Return what opens a block in which the current pass goes on; for a recomputation."""
+        return self._scope.remember()
 
     def __call__(self, arch_param: Tensor) -> Mixture:
         """Return the mixture, shared within a forward pass."""
@@ -235,16 +235,6 @@ def release(mutable: nn.Module) -> None:
     """Take back what :func:`bind` lent; the class-level ``forward`` shows again."""
     if is_bound(mutable):
         del mutable.__dict__['forward']
-
-
-def scopes_of(module: nn.Module) -> list[ForwardScope]:
-    """Return the scopes of all mutators that mutables inside of ``module`` are bound to."""
-    scopes: dict[int, ForwardScope] = {}
-    for mutable in filter(is_bound, module.modules()):
-        relax = mutable.__dict__['forward'].keywords.get('relax')
-        if isinstance(relax, SpaceRelaxation):
-            scopes[id(relax.scope)] = relax.scope
-    return [*scopes.values()]
 
 
 def given_mixture(weights: Tensor | Mixture, mutables: Sequence[MutableModule]) -> Mixture:

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..host import DropPath
+from ..recomputation import Recomputed
 from ..registry import OPS
 from ..typing import ConfigDict
 from .base import BaseOP, check_count, check_kernel_size
 from .blocks import DEFAULT_ACT, DEFAULT_NORM
-from .checkpointing import run_checkpointed
 from .conv_module import build_conv_module
 from .squeeze_excitation import SELayer
 
@@ -103,7 +103,7 @@ class MBBlock(BaseOP):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the narrowed map, plus ``x`` where it has the same shape."""
-        return run_checkpointed(self._run, x, self, self.with_cp)
+        return Recomputed(self._run, self)(x) if self.with_cp else self._run(x)
 
     def _run(self, x: Tensor) -> Tensor:
         out = self.expand_conv(x) if self.with_expand_conv else x

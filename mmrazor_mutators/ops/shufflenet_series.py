@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import rejoin_channels
+from ..recomputation import Recomputed
 from ..registry import OPS
 from ..typing import ConfigDict
 from .base import BaseOP, check_count, check_kernel_size
 from .blocks import DEFAULT_ACT, DEFAULT_NORM
-from .checkpointing import run_checkpointed
 from .conv_module import build_conv_module
 
 __all__ = ['ShuffleBlock', 'ShuffleXception']
@@ -88,7 +88,7 @@ class _TwoBranches(BaseOP):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the channels of both branches in turn."""
-        return run_checkpointed(self._run, x, self, self.with_cp)
+        return Recomputed(self._run, self)(x) if self.with_cp else self._run(x)
 
     def _run(self, x: Tensor) -> Tensor:
         half = self.first_channels

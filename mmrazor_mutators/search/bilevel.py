@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..copies import SavedBuffers
 from ..distributed import average_
 from ..mutators import DifferentiableMutator
 from ..typing import ConfigDict, LossFn
@@ -22,7 +23,7 @@ from .checks import (
     params_of,
 )
 from .execution import Execution
-from .guards import SavedBuffers, buffers_kept_on_error, frozen, lent
+from .guards import buffers_kept_on_error, frozen, lent
 from .hypergradients import Hypergradient
 from .hypergradients.tensors import filled, gradients, unshared
 from .moves import Verdicts, clip_, move, undo_of
@@ -210,14 +211,16 @@ class BilevelSearch(Predictions):
         with self._undone_on_error() as saved:
             if self.takes_arch_step and not together:
                 logs['arch_loss'] = self._step_arch(train_batch, arch_batch, saved)
-            logs['loss'] = self._step_within_extensions(train_batch, arch_batch, together)
+            with self._within_extensions(train_batch, arch_batch):
+                step = self._step_both if together else self._step_weights
+                logs['loss'] = step(train_batch)
         self.iteration += 1
         return logs
 
     def step_weights(self, train_batch: Any, arch_batch: Any = None) -> Tensor:
         """Step the weights alone, within the extensions; return the loss."""
-        with self._undone_on_error():
-            return self._step_within_extensions(train_batch, arch_batch)
+        with self._undone_on_error(), self._within_extensions(train_batch, arch_batch):
+            return self._step_weights(train_batch)
 
     def finish(self, train_batches: Any, arch_batches: Any = None) -> None:
         """Let extensions act that choose after the last epoch; call it when that is over.
@@ -246,14 +249,13 @@ class BilevelSearch(Predictions):
             self._move_arch_params(result.grads)
         return result.loss
 
-    def _step_within_extensions(
-        self, train_batch: Any, arch_batch: Any, together: bool = False
-    ) -> Tensor:
+    @contextmanager
+    def _within_extensions(self, train_batch: Any, arch_batch: Any) -> Iterator[None]:
         with ExitStack() as stack:
             for extension in self.mutator.extensions:
                 around = extension.around_weight_step(self, train_batch, arch_batch)
                 stack.enter_context(around)
-            return self._step_both(train_batch) if together else self._step_weights(train_batch)
+            yield
 
     def _step_weights(self, batch: Any) -> Tensor:
         with frozen(self.arch_params):

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from ..errors import ConfigError
+from ..recomputation import checkpointed
 from .compilation import Compilation, check_compile
 from .hypergradients import FiniteDifference
 from .layout import lay_out_channels_last
-from .recomputation import checkpointed
 
 __all__ = ['Execution', 'check_precision', 'find_cells']
 

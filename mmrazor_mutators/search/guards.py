@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .copies import copied, copy_into
+from ..copies import SavedBuffers, copied, copy_into
 
 __all__ = [
-    'SavedBuffers',
     'buffers_kept',
     'buffers_kept_on_error',
     'frozen',
@@ -23,29 +22,6 @@ __all__ = [
     'set_rng_state',
     'values_kept',
 ]
-
-
-class SavedBuffers:
-    """The buffers of a module at one moment: which tensors they are, and their values.
-
-    Args:
-        module: Whose buffers are copied.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        # A module may also assign a new tensor instead of changing the one it has.
-        self._places = [(part._buffers, dict(part._buffers)) for part in module.modules()]
-        found = {id(b): b for _, own in self._places for b in own.values() if b is not None}
-        self._tensors = list(found.values())
-        self._values = copied(self._tensors)
-
-    def put_back(self) -> None:
-        """Restore every buffer."""
-        for buffers, entries in self._places:
-            if buffers or entries:
-                buffers.clear()
-                buffers.update(entries)
-        copy_into(self._tensors, self._values)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ..copies import copied, copy_into, laid_out_as
 from ..errors import NonFiniteLossError
-from .copies import copied, copy_into, laid_out_as
 from .hypergradients.tensors import norm
 
 __all__ = ['Verdicts', 'clip_', 'move', 'undo_of']

@@ -354,23 +354,36 @@ def test_recomputed_blocks(name: str) -> None:
     assert_close(dict(twin.named_buffers()), dict(plain.named_buffers()))
 
 
-@pytest.mark.parametrize('mutator', ['DartsMutator', 'GDASMutator'])
-def test_recomputed_mixtures(mutator: str) -> None:
-    grads = []
-    for with_cp in (False, True):
-        torch.manual_seed(0)
-        backbone = build('SearchableShuffleNetV2', with_cp=with_cp, out_indices=(0,))
-        mapping = with_few('SearchableShuffleNetV2')[1].placeholder_mapping
-        mapping['all_blocks']['type'] = 'DifferentiableOP'
-        supernet, built = toys.prepared(mutator, backbone, placeholder_mapping=mapping)
-        supernet.double()
-        x = torch.randn(2, 3, 16, 16, dtype=torch.float64)
-        toys.run(supernet, x)[0].square().sum().backward()
-        grads.append(
-            {key: p.grad for key, p in built.arch_params.items() if p.grad is not None}
-        )
-    assert len(grads[0]) == 4
-    assert_close(*grads)
+def passes(name: str, mutator: str, with_cp: bool) -> tuple[Any, ...]:
+    """Return outputs, gradients and statistics of passes that differ in draw and mode."""
+    torch.manual_seed(0)
+    mapping = with_few(name)[1].placeholder_mapping
+    for cfg in mapping.values():
+        cfg['type'] = 'OneShotOP' if mutator == 'OneShotMutator' else 'DifferentiableOP'
+    backbone = build(name, with_cp=with_cp, out_indices=(0,))
+    supernet, built = toys.prepared(mutator, backbone, placeholder_mapping=mapping)
+    outputs = []
+    for i, training in enumerate((True, True, False, False)):
+        torch.manual_seed(i)
+        if mutator == 'OneShotMutator':
+            spaces = built.search_spaces.items()
+            built.set_subnet({k: {'chosen': [s['choice_names'][-(i % 2)]]} for k, s in spaces})
+        images = torch.randn(2, 3, 16, 16, dtype=torch.float64)
+        outputs.append(supernet.double().train(training)(images)[0])
+    torch.stack(outputs).square().sum().backward()
+    params = {**dict(supernet.named_parameters()), **getattr(built, 'arch_params', {})}
+    grads = {key: p.grad for key, p in params.items() if p.grad is not None}
+    return outputs, grads, dict(supernet.named_buffers())
+
+
+@every_backbone
+@pytest.mark.parametrize(
+    'mutator', ['OneShotMutator', 'DartsMutator', 'SNASMutator', 'GDASMutator']
+)
+def test_each_pass_is_recomputed_as_it_was(name: str, mutator: str) -> None:
+    """With its path or mixture, mode and statistics, though others have come since."""
+    plain, recomputed = (passes(name, mutator, with_cp) for with_cp in (False, True))
+    assert_close(recomputed, plain)
 
 
 def test_weights_of_shufflenet() -> None:

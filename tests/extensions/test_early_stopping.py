@@ -335,7 +335,7 @@ def test_errors() -> None:
             mm.build_extension({'type': 'HessianEarlyStopping', name: value})
     for name, value, message in [
         ('max_skips', 0, 'an int of at least 1, but got 0'),
-        ('names', 'skip', "a list of names, but got 'skip'"),
+        ('names', 'skip', "a list of choice names, but got 'skip'"),
     ]:
         with pytest.raises(ConfigError, match=f'`{name}` to be {message}'):
             mm.build_extension({'type': 'SkipEarlyStopping', name: value})
@@ -416,10 +416,13 @@ def test_counts_go_on_from_a_state() -> None:
     assert_close(alphas(again), kept[1], rtol=0, atol=0)
 
 
-def test_nothing_to_count() -> None:
-    message = (
-        "counts skip_connect in spaces whose id begins with 'normal', but there are none; "
-        'the spaces are widen, shared, node'
-    )
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        ({}, "`prefix` to begin the id of a space, but got 'normal'; Known: widen, shared, "),
+        ({'prefix': ''}, r"name of a choice, but got \('skip_connect',\); Known: "),
+    ],
+)
+def test_nothing_to_count(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        make_search({'type': 'SkipEarlyStopping'})
+        make_search({'type': 'SkipEarlyStopping', **options})

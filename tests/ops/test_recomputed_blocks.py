@@ -11,7 +11,6 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.testing import assert_close
 
 import mmrazor_mutators as mm
-from mmrazor_mutators.ops.checkpointing import ScratchBuffers, run_checkpointed
 
 BLOCKS = [
     {'type': 'MBBlock', 'kernel_size': 3, 'expand_ratio': 3, 'drop_path_rate': 0.5},
@@ -82,39 +81,3 @@ def test_a_graph_can_be_used_again(cfg: Any) -> None:
         assert_close(again, first)
         sums.append(torch.autograd.grad(first.square().sum(), x)[0])
     assert_close(*sums)
-
-
-def test_buffers_come_back_after_an_error() -> None:
-    norm = nn.BatchNorm1d(2)
-    before = dict(norm.named_buffers())
-
-    def fail() -> None:
-        with ScratchBuffers(norm):
-            norm(torch.rand(3, 2))
-            raise ArithmeticError('on purpose')
-
-    with pytest.raises(ArithmeticError, match='on purpose'):
-        fail()
-    assert all(buffer is before[name] for name, buffer in norm.named_buffers())
-    assert norm.num_batches_tracked == 0
-
-
-def test_buffers_that_are_none_stay_so() -> None:
-    norm = nn.BatchNorm1d(2, track_running_stats=False)
-    with ScratchBuffers(norm):
-        assert norm.running_mean is None
-
-
-def test_can_be_switched_off() -> None:
-    layer, runs = nn.Linear(2, 2), []
-
-    def function(x: Tensor) -> Tensor:
-        runs.append(len(x))
-        return layer(x).tanh()
-
-    for enabled, count in ((False, 1), (True, 2)):
-        runs.clear()
-        run_checkpointed(function, torch.rand(3, 2), layer, enabled).sum().backward()
-        assert len(runs) == count
-    with torch.no_grad():
-        assert not run_checkpointed(function, torch.rand(3, 2), layer).requires_grad

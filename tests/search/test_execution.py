@@ -25,9 +25,9 @@ from toy_searches import assert_same_state, state_of
 import mmrazor_mutators as mm
 from mmrazor_mutators.errors import ConfigError
 from mmrazor_mutators.export import export_subnet
+from mmrazor_mutators.recomputation import Moment, checkpointed
 from mmrazor_mutators.search.execution import Execution, find_cells
 from mmrazor_mutators.search.memory import peak_bytes
-from mmrazor_mutators.search.recomputation import Moment, checkpointed
 
 EXACT = {'rtol': 1e-12, 'atol': 1e-14}
 KINDS = pytest.mark.parametrize('kind', ARCHITECTURES)
@@ -173,9 +173,9 @@ def test_each_pass_keeps_its_own_draw(mutator_type: str) -> None:
 
     def forward() -> Tensor:
         first = supernet(images[0])
-        drawn.append(mutator_scope(supernet).mixtures)
+        drawn.append(mutator.mixtures)
         second = supernet(images[1])
-        drawn.append(mutator_scope(supernet).mixtures)
+        drawn.append(mutator.mixtures)
         return first + 2 * second
 
     plain, recomputed = both_ways(supernet, params, forward)
@@ -183,12 +183,7 @@ def test_each_pass_keeps_its_own_draw(mutator_type: str) -> None:
     first, second = drawn[:2]
     assert any(not first[key].weights.equal(second[key].weights) for key in first)
     # The pass that is over is still the last one.
-    assert mutator_scope(supernet).mixtures is drawn[-1]
-
-
-def mutator_scope(supernet: nn.Module) -> Any:
-    (scope,) = mm.mutators.binding.scopes_of(supernet)
-    return scope
+    assert mutator.mixtures is drawn[-1]
 
 
 @pytest.mark.parametrize('mutator_type', ['SNASMutator', 'GDASMutator'])
@@ -305,7 +300,7 @@ def test_nothing_is_left_on_the_supernet() -> None:
         own = {id(module) for module in twin.modules()}
         for cell in find_cells(twin):
             assert id(cell.__dict__['forward'].module) in own
-            assert id(cell.__dict__['forward'].forward.__self__) in own
+            assert id(cell.__dict__['forward'].function.__self__) in own
         assert_close(toys.run(twin.eval(), images), expected)
 
 

@@ -15,7 +15,6 @@ from torch.testing import assert_close
 import mmrazor_mutators as mm
 from mmrazor_mutators.errors import ConfigError
 from mmrazor_mutators.mutables import find_mutables
-from mmrazor_mutators.mutators.binding import scopes_of
 from mmrazor_mutators.search.execution import Execution, check_precision
 
 BF16 = torch.bfloat16
@@ -54,8 +53,7 @@ def one_pass(supernet: Any, mutator: Any, images: Tensor, **options: Any) -> dic
         hook.remove()
     params = toys.logits_and_weights(supernet, mutator)
     grads = torch.autograd.grad(loss, params, allow_unused=True)
-    (scope,) = scopes_of(supernet)
-    weights = {key: mixture.weights.detach() for key, mixture in scope.mixtures.items()}
+    weights = {key: mixture.weights.detach() for key, mixture in mutator.mixtures.items()}
     buffers = {name: b.clone() for name, b in supernet.named_buffers()}
     return {'outputs': outputs, 'loss': loss, 'grads': grads, 'maps': seen, **locals()}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mmrazor_mutators.search.copies import copy_into
+from mmrazor_mutators.copies import copy_into
 from mmrazor_mutators.search.guards import (
     buffers_kept,
     buffers_kept_on_error,

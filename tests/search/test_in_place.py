@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 from toy_searches import SpoiltLoss, toy_batches, toy_search, twin_of
 
-from mmrazor_mutators.search import guards, virtual_step
-from mmrazor_mutators.search.copies import copied, copy_into, laid_out_as
-from mmrazor_mutators.search.guards import SavedBuffers, buffers_kept, lent, values_kept
+from mmrazor_mutators.copies import SavedBuffers, copied, copy_into, laid_out_as
+from mmrazor_mutators.search import virtual_step
+from mmrazor_mutators.search.guards import buffers_kept, lent, values_kept
 from mmrazor_mutators.search.moves import move
 from mmrazor_mutators.search.virtual_step import pull_back
 
@@ -51,7 +51,7 @@ def test_a_step_copies_buffers_once(name: str, monkeypatch: pytest.MonkeyPatch) 
         made.append(self)
         original(self, module)
 
-    monkeypatch.setattr(guards.SavedBuffers, '__init__', counting)
+    monkeypatch.setattr(SavedBuffers, '__init__', counting)
     search.step(*batches)
     assert len(made) == 1
     assert not hasattr(search, 'saved_buffers')

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from ...copies import copy_into
 from ..compilation import uncompiled
-from ..copies import copy_into
 from ..guards import buffers_kept, frozen, get_rng_state, replayed, values_kept
 from ..virtual_step import pull_back, virtual_step
 from .base import ArchGradient, BilevelProblem, Hypergradient
