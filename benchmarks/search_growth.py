@@ -19,7 +19,7 @@ import mmrazor_mutators as mm
 
 
 def growing(args: argparse.Namespace, layers: int, copies: int | None) -> float:
-    """Return the seconds of a step of the library, DARTS with batch 8.
+    """Return the seconds of a step of the library on DARTS.
 
     With ``copies`` the candidates are as many separable 3x3 convolutions: such that cost the
     same.
@@ -37,8 +37,8 @@ def growing(args: argparse.Namespace, layers: int, copies: int | None) -> float:
     supernet.to(device)
     mutator.to(device)
     search = library_search(supernet, mutator, 'first_order')
-    images = torch.randn(8, 3, args.size, args.size, device=device)
-    batch = (images, torch.randint(10, (8,), device=device))
+    images = torch.randn(args.batch, 3, args.size, args.size, device=device)
+    batch = (images, torch.randint(10, (args.batch,), device=device))
     which = 1 if args.device.startswith('cuda') else 0
     times = [
         seconds(lambda: search.step(batch, batch), args.device)[which]
@@ -67,6 +67,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--steps', type=int, default=5, help='steps that are timed')
     parser.add_argument('--warmup', type=int, default=1)
+    parser.add_argument('--batch', type=int, default=8)
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--size', type=int, default=32, help='height and width of an image')
     parser.add_argument('--device', default='cpu')

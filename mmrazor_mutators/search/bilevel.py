@@ -23,7 +23,7 @@ from .checks import (
     params_of,
 )
 from .execution import Execution
-from .guards import buffers_kept_on_error, frozen, lent
+from .guards import buffers_kept_on_error, frozen, lent, uncollected
 from .hypergradients import Hypergradient
 from .hypergradients.tensors import filled, gradients, unshared
 from .moves import Verdicts, clip_, move, undo_of
@@ -193,9 +193,8 @@ class BilevelSearch(Predictions):
 
         Args:
             train_batch: ``(inputs, targets)`` of the weights' half of the data.
-            arch_batch: The same of the architecture's half; may be ``None``
-                in a step that takes no architecture step, and is not looked
-                at in a single-level search.
+            arch_batch: The same of the architecture's half; may be ``None`` in a step that
+                takes no architecture step, and is not looked at in a single-level search.
 
         Returns:
             Detached scalars: ``loss``, and ``arch_loss`` if it was evaluated.
@@ -236,7 +235,8 @@ class BilevelSearch(Predictions):
     @contextmanager
     def _undone_on_error(self) -> Iterator[SavedBuffers]:
         self._verdicts = Verdicts(f'epoch {self.epoch}, step {self.iteration}')
-        with buffers_kept_on_error(self.supernet) as saved, self._verdicts.read_on_error():
+        buffers = buffers_kept_on_error(self.supernet)
+        with uncollected(), buffers as saved, self._verdicts.read_on_error():
             yield saved
 
     def _step_arch(self, train_batch: Any, arch_batch: Any, saved: SavedBuffers) -> Tensor:

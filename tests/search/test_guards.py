@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from mmrazor_mutators.search.guards import (
     get_rng_state,
     replayed,
     set_rng_state,
+    uncollected,
     values_kept,
 )
 
@@ -168,3 +171,33 @@ def test_rng_state_of_cuda_devices() -> None:
     with replayed(state):
         assert_close(torch.rand(3, device='cuda'), first, rtol=0, atol=0)
     assert_close(torch.rand(3, device='cuda'), following, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('enabled', [True, False])
+@pytest.mark.parametrize('fails', [True, False])
+def test_uncollected(enabled: bool, fails: bool) -> None:
+    class Cycle:
+        def __init__(self) -> None:
+            self.me = self
+
+    runs: list[str] = []
+
+    def note(phase: str, _: Any) -> None:
+        runs.append(phase)
+
+    before = gc.isenabled()
+    gc.callbacks.append(note)
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with contextlib.suppress(Interrupted), uncollected():
+            runs.clear()
+            kept = [Cycle() for _ in range(20_000)]
+            assert not runs
+            if fails:
+                raise Interrupted
+        assert gc.isenabled() == enabled
+        kept += [Cycle() for _ in range(20_000)]
+        assert bool(runs) == enabled
+    finally:
+        gc.callbacks.remove(note)
+        (gc.enable if before else gc.disable)()
