@@ -38,7 +38,7 @@ class BuildKernels(build_ext):
             '-fno-math-errno',
             '-fvisibility=hidden',
         ]
-        ext.extra_link_args = ['-lm']
+        ext.extra_link_args = ['-lm', '-pthread']
         if self.has_openmp():
             ext.extra_compile_args.append('-fopenmp')
             ext.extra_link_args.append('-fopenmp')

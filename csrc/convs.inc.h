@@ -24,7 +24,7 @@ API int kernels_conv_weight(int dtype, int threads, const conv_shape *shape, con
     int64_t blocks = ceil_div(shape->channels, use->lanes), tasks = shape->batch * blocks;
     int64_t taps = shape->kernel_h * shape->kernel_w;
     size_t number = dtype ? sizeof(double) : sizeof(float);
-    void *parts = allocate((size_t)(tasks * taps * use->lanes) * number);
+    void *parts = borrow(JOB, (size_t)(tasks * taps * use->lanes) * number);
     if (!parts)
         return 1;
     conv_job job = {.shape = shape, .grad = grad, .x = x, .out = parts};
@@ -43,7 +43,6 @@ API int kernels_conv_weight(int dtype, int threads, const conv_shape *shape, con
             else
                 ((float *)out)[c * taps + tap] = (float)sum;
         }
-    free(parts);
     return failed;
 }
 
@@ -58,7 +57,7 @@ API int kernels_separable_forward(int dtype, int threads, const conv_shape *shap
     const kernels *use = kernels_for(dtype, max_of(shape->channels, out_channels));
     size_t number = dtype ? sizeof(double) : sizeof(float);
     int64_t width = ceil_div(out_channels, use->lanes) * use->lanes;
-    void *packed = allocate((size_t)(shape->channels * width) * number);
+    void *packed = borrow(JOB, (size_t)(shape->channels * width) * number);
     if (!packed)
         return 1;
     use->matrix_pack(packed, pointwise, shape->channels, out_channels, 1);
@@ -68,7 +67,6 @@ API int kernels_separable_forward(int dtype, int threads, const conv_shape *shap
     };
     int failed = run_tasks(use->separable_forward, &job, shape->batch,
                            use->separable_scratch(shape), threads);
-    free(packed);
     return failed;
 }
 
@@ -84,7 +82,7 @@ API int kernels_separable_backward(int dtype, int threads, const conv_shape *sha
     int64_t taps = shape->kernel_h * shape->kernel_w, channels = shape->channels;
     size_t matrix = (size_t)(out_channels * width) * number;
     size_t parts = (size_t)(taps * width) * number, batch = (size_t)shape->batch;
-    char *memory = allocate(matrix + batch * (matrix + parts));
+    char *memory = borrow(JOB, matrix + batch * (matrix + parts));
     if (!memory)
         return 1;
     char *of_pointwise = memory + matrix, *of_depthwise = of_pointwise + batch * matrix;
@@ -113,6 +111,5 @@ API int kernels_separable_backward(int dtype, int threads, const conv_shape *sha
                        of_depthwise + (size_t)at * number, number);
             }
     }
-    free(memory);
     return failed;
 }

@@ -33,7 +33,7 @@ static void *pack_weights(int dtype, const kernels *use, const edge_job *job,
         if (weights[k] && (!wanted || wanted[k]))
             total += (size_t)(use->packed_size(job->kinds[k], &of) * use->lanes) * number;
     }
-    char *memory = allocate(total);
+    char *memory = borrow(WEIGHTS, total);
     for (int64_t k = 0; k < job->count && memory; k++) {
         layout of = layout_of(job, strides + 4 * k, turned);
         packed[k] = NULL;
@@ -64,13 +64,10 @@ API int kernels_edge_forward(int dtype, int threads, const int64_t *sizes, int64
     const void *packed[MAX_TERMS];
     char normalised[MAX_TERMS];
     void *weights_memory = pack_weights(dtype, use, &job, weights, strides, NULL, 0, packed);
-    char *memory = allocate(2 * parts + 2 * (size_t)count * row + zeros
+    char *memory = borrow(JOB, 2 * parts + 2 * (size_t)count * row + zeros
                             + 2 * (size_t)channels * sizeof(double));
-    if (!memory || !weights_memory) {
-        free(memory);
-        free(weights_memory);
+    if (!memory || !weights_memory)
         return 1;
-    }
     double *totals = (double *)memory;
     char *first = memory + 2 * (size_t)channels * sizeof(double), *second = first + parts;
     char *shifts = second + parts, *scales = shifts + (size_t)count * row;
@@ -108,8 +105,6 @@ API int kernels_edge_forward(int dtype, int threads, const int64_t *sizes, int64
     }
     if (!failed)
         failed = run_tasks(use->edge_sum, &job, job.batch, scratch, threads);
-    free(memory);
-    free(weights_memory);
     return failed;
 }
 
@@ -193,13 +188,10 @@ API int kernels_edge_backward(int dtype, int threads, const int64_t *sizes, int6
     }
     void *weights_memory = pack_weights(dtype, use, &job, weights, strides,
                                         grad_x ? NULL : nothing, 1, packed);
-    char *memory = allocate(weight_parts + 2 * (size_t)channels * sizeof(double) + dots + sums
+    char *memory = borrow(JOB, weight_parts + 2 * (size_t)channels * sizeof(double) + dots + sums
                             + 3 * each + row + zeros);
-    if (!memory || !weights_memory) {
-        free(memory);
-        free(weights_memory);
+    if (!memory || !weights_memory)
         return 1;
-    }
     char *at = memory;
     for (int64_t k = 0; k < count; k++) {
         layout of = layout_of(&job, strides + 4 * k, 0);
@@ -242,7 +234,5 @@ API int kernels_edge_backward(int dtype, int threads, const int64_t *sizes, int6
         failed = run_tasks(use->edge_input, &job, tasks, scratch, threads);
     if (!failed)
         join_weights(use, &job, tasks, strides, grad_weights);
-    free(memory);
-    free(weights_memory);
     return failed;
 }

@@ -4,6 +4,7 @@
  * `dtype` is 0 for float and 1 for double.  A function returns 0, or 1 where memory is short.
  */
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,9 +99,43 @@ static const kernels *kernels_for(int dtype, int64_t channels)
     return tables[best][dtype];
 }
 
-static void *allocate(size_t size)
+/* Memory that a thread keeps from call to call: what was just used is in its cache still. */
+enum { TASK, JOB, WEIGHTS, KINDS };
+typedef struct {
+    void *memory[KINDS];
+    size_t size[KINDS];
+} keepsake;
+
+static pthread_key_t keepsakes;
+static pthread_once_t keepsakes_made = PTHREAD_ONCE_INIT;
+
+static void drop(void *data)
 {
-    return aligned_alloc(ALIGNMENT, (size + ALIGNMENT) / ALIGNMENT * ALIGNMENT);
+    for (int kind = 0; kind < KINDS; kind++)
+        free(((keepsake *)data)->memory[kind]);
+    free(data);
+}
+
+static void make_keepsakes(void) { pthread_key_create(&keepsakes, drop); }
+
+/* Some bytes of a kind, until the next ones of that kind in this thread; or NULL. */
+static void *borrow(int kind, size_t size)
+{
+    pthread_once(&keepsakes_made, make_keepsakes);
+    keepsake *own = pthread_getspecific(keepsakes);
+    if (!own) {
+        own = calloc(1, sizeof(keepsake));
+        if (!own || pthread_setspecific(keepsakes, own)) {
+            free(own);
+            return NULL;
+        }
+    }
+    if (own->size[kind] < size || !own->memory[kind]) {
+        free(own->memory[kind]);
+        own->memory[kind] = aligned_alloc(ALIGNMENT, (size + ALIGNMENT) / ALIGNMENT * ALIGNMENT);
+        own->size[kind] = own->memory[kind] ? size : 0;
+    }
+    return own->memory[kind];
 }
 
 /* Run tasks 0 to count - 1; what each computes does not depend on who runs it. */
@@ -111,25 +146,23 @@ static int run_tasks(task run, const void *job, int64_t count, size_t scratch_si
     if (threads > 1 && count > 1) {
 #pragma omp parallel num_threads(threads) reduction(| : failed)
         {
-            void *scratch = scratch_size ? allocate(scratch_size) : NULL;
+            void *scratch = scratch_size ? borrow(TASK, scratch_size) : NULL;
             failed |= scratch_size && !scratch;
 #pragma omp for schedule(static)
             for (int64_t i = 0; i < count; i++)
                 if (!failed)
                     run(job, i, scratch);
-            free(scratch);
         }
         return failed;
     }
 #else
     (void)threads;
 #endif
-    void *scratch = scratch_size ? allocate(scratch_size) : NULL;
+    void *scratch = scratch_size ? borrow(TASK, scratch_size) : NULL;
     if (scratch_size && !scratch)
         return 1;
     for (int64_t i = 0; i < count; i++)
         run(job, i, scratch);
-    free(scratch);
     return failed;
 }
 
@@ -145,12 +178,11 @@ API int kernels_average_pool(int dtype, int threads, int64_t batch, int64_t heig
 {
     const kernels *use = kernels_for(dtype, channels);
     size_t size = (size_t)(width * channels) * (dtype ? sizeof(double) : sizeof(float));
-    void *zeros = allocate(size);
+    void *zeros = borrow(JOB, size);
     if (!zeros)
         return 1;
     memset(zeros, 0, size);
     pool_job job = {height, width, channels, transposed, x, zeros, out};
     run_tasks(use->pool_row, &job, batch * height, 0, threads);
-    free(zeros);
     return 0;
 }

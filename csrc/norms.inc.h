@@ -137,7 +137,7 @@ API int kernels_norm_forward(int dtype, int threads, int64_t pixels, int64_t cha
     int64_t rows = pixels / fold, chunks = ceil_div(rows, CHUNK);
     size_t number = dtype ? sizeof(double) : sizeof(float);
     size_t column = (size_t)columns * number;
-    char *memory = allocate((size_t)(2 * chunks + 2) * column + 2 * columns * sizeof(double));
+    char *memory = borrow(JOB, (size_t)(2 * chunks + 2) * column + 2 * columns * sizeof(double));
     if (!memory)
         return 1;
     void *means = memory, *squares = memory + (size_t)chunks * column;
@@ -151,7 +151,6 @@ API int kernels_norm_forward(int dtype, int threads, int64_t pixels, int64_t cha
     double times = scale ? read_number(dtype, scale, 0) : 1.0;
     finish_moments(dtype, &job, channels, &norm, times, totals, saved);
     run_tasks(use->norm_apply, &job, chunks, 0, threads);
-    free(memory);
     return 0;
 }
 
@@ -165,7 +164,7 @@ API int kernels_norm_backward(int dtype, int threads, int64_t pixels, int64_t ch
     int64_t rows = pixels / fold, chunks = ceil_div(rows, CHUNK);
     size_t number = dtype ? sizeof(double) : sizeof(float);
     size_t column = (size_t)columns * number;
-    char *memory = allocate((size_t)(2 * chunks + 4) * column + 2 * columns * sizeof(double));
+    char *memory = borrow(JOB, (size_t)(2 * chunks + 4) * column + 2 * columns * sizeof(double));
     if (!memory)
         return 1;
     void *sums = memory, *dots = memory + (size_t)chunks * column;
@@ -199,6 +198,5 @@ API int kernels_norm_backward(int dtype, int threads, int64_t pixels, int64_t ch
         repeat(dtype, offsets, channels, fold);
         run_tasks(use->norm_input, &job, chunks, 0, threads);
     }
-    free(memory);
     return 0;
 }

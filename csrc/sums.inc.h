@@ -34,7 +34,7 @@ API int kernels_sum_forward(int dtype, int threads, int64_t pixels, int64_t chan
     int64_t columns = plan.columns;
     size_t parts = (size_t)plan.chunks * plan.column;
     size_t rest = 2 * (size_t)count * plan.column;
-    char *memory = allocate(2 * parts + rest + 2 * (size_t)columns * sizeof(double));
+    char *memory = borrow(JOB, 2 * parts + rest + 2 * (size_t)columns * sizeof(double));
     if (!memory)
         return 1;
     char *shifts = memory + 2 * parts, *scales = shifts + rest / 2;
@@ -60,7 +60,6 @@ API int kernels_sum_forward(int dtype, int threads, int64_t pixels, int64_t chan
     sum_job job = {.rows = norm.rows, .columns = columns, .count = count, .chunks = plan.chunks,
                    .maps = maps, .shift = shifts, .scale = scales, .out = out};
     run_tasks(plan.use->sum_apply, &job, plan.chunks, 0, threads);
-    free(memory);
     return 0;
 }
 
@@ -77,7 +76,7 @@ API int kernels_sum_backward(int dtype, int threads, int64_t pixels, int64_t cha
     int64_t columns = plan.columns, wanted = 0, measured = 0;
     size_t parts = (size_t)plan.chunks * plan.column, each = (size_t)count * plan.column;
     size_t totals_size = 2 * (size_t)columns * sizeof(double);
-    char *memory = allocate(totals_size + (size_t)(count + 1) * parts + 3 * each + plan.column
+    char *memory = borrow(JOB, totals_size + (size_t)(count + 1) * parts + 3 * each + plan.column
                             + (size_t)count);
     if (!memory)
         return 1;
@@ -132,6 +131,5 @@ API int kernels_sum_backward(int dtype, int threads, int64_t pixels, int64_t cha
     }
     if (wanted)
         run_tasks(plan.use->sum_input, &job, plan.chunks, 0, threads);
-    free(memory);
     return 0;
 }

@@ -139,10 +139,11 @@ class NasBench201Conv(RectifiedOP):
 
     def term(self) -> Term | None:
         """Tell the kernels what all of it is."""
-        act, conv, norm = self.conv.net
+        net = self.conv.net
+        act, conv, norm = net
         # Whatever inherits from these may do something else.
         known = type(act) is nn.ReLU and type(conv) in (nn.Conv2d, PointwiseConv2d)
-        if not known or any(map(is_hooked, self.conv.modules())):
+        if not known or any(map(is_hooked, (self.conv, net, act, conv, norm))):
             return None
         return term_of_conv(conv, None if type(norm) is nn.Identity else norm)
 
