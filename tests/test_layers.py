@@ -17,7 +17,20 @@ PACKAGE = Path(__file__).resolve().parents[1] / 'mmrazor_mutators'
 
 ROOMS: list[tuple[int, set[str]]] = [
     (0, {'checks', 'functional', 'distributed', 'errors', 'typing'}),
-    (1, {'builder', 'fused_sum', 'registry', 'host', 'native', 'sharing', 'version'}),
+    (
+        1,
+        {
+            'builder',
+            'eager',
+            'eager_sum',
+            'fused_sum',
+            'registry',
+            'host',
+            'native',
+            'sharing',
+            'version',
+        },
+    ),
     (2, {'mutables'}),
     (2, {'ops'}),
     (2, {'datasets'}),
