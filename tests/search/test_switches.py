@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mmrazor_mutators as mm
-from mmrazor_mutators import native
+from mmrazor_mutators import eager, native
 from mmrazor_mutators.mutables import mixing
 from mmrazor_mutators.ops import DartsZero, NasBench201Zero
 from mmrazor_mutators.search import bilevel
@@ -73,6 +73,8 @@ SWITCHES = {
     'checkpoint_cells': Switch({'checkpoint_cells': True}),
     # All but the generation of code, which tests/search/test_compilation.py has.
     'compile': Switch({'compile': {'backend': 'aot_eager'}}),
+    # Where the kernels were built, these have something to do without them alone.
+    'eager': Switch(patch=lambda patch: patch.setattr(eager, '_DTYPES', frozenset())),
     'fused_sum': Switch(patch=lambda patch: patch.setattr(mixing, 'usable', lambda *_: False)),
     # Where they were not built, there is nothing to turn off.
     'native_kernels': Switch(patch=lambda patch: patch.setattr(native, '_library', None)),
