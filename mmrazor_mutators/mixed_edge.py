@@ -12,7 +12,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from enum import IntEnum
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .fused_sum import BatchNorm, addresses, batch_norm_of, takes_map
+from .graph_nodes import gradients_again
 from .native import call, usable
 
 __all__ = ['Term', 'TermKind', 'mixed_edge', 'term_of_conv']
@@ -172,10 +173,9 @@ class _Edge(torch.autograd.Function):
         weights, factors, maps = tensors[:convs], tensors[convs:last], tensors[last:]
         if torch.is_grad_enabled():
             # Somebody may differentiate this again, which torch knows how to do.
-            found = _differentiable(plan, grad, x, weights, factors, needs)
-        else:
-            found = _backward(plan, grad, x, weights, factors, maps, saved, needs)
-        return None, *found
+            leaves = x, *weights, *factors
+            return None, *gradients_again(partial(_plain, plan), leaves, needs, grad)
+        return None, *_backward(plan, grad, x, weights, factors, maps, saved, needs)
 
 
 def _backward(
@@ -221,11 +221,10 @@ def _backward(
     return [along_x, *along_weights, *(part if need else None for part, need in wanted)]
 
 
-def _plain(
-    plan: _Plan, x: Tensor, weights: Sequence[Tensor], factors: Sequence[Tensor]
-) -> Tensor:
+def _plain(plan: _Plan, x: Tensor, *tensors: Tensor) -> Tensor:
     """Return the same sum by operations of torch; no running statistics follow."""
-    rectified, left, outputs = x.relu(), iter(weights), []
+    factors, outputs = tensors[len(plan.convs) :], []
+    rectified, left = x.relu(), iter(tensors)
     for kind, norm, factor in zip(plan.kinds, plan.norms, factors, strict=True):
         if kind == TermKind.SAME:
             y = x
@@ -238,23 +237,6 @@ def _plain(
             y = F.batch_norm(y, None, None, training=True, eps=norm.eps)
         outputs.append(factor * y)
     return reduce(add, outputs)
-
-
-def _differentiable(
-    plan: _Plan,
-    grad: Tensor,
-    x: Tensor,
-    weights: Sequence[Tensor],
-    factors: Sequence[Tensor],
-    needs: Sequence[bool],
-) -> list[Tensor | None]:
-    """Return the same gradients as functions of everything that they depend on."""
-    tensors = [x, *weights, *factors]
-    wanted = [tensor for tensor, need in zip(tensors, needs, strict=True) if need]
-    found = iter(
-        torch.autograd.grad(_plain(plan, x, weights, factors), wanted, grad, create_graph=True)
-    )
-    return [next(found) if need else None for need in needs]
 
 
 def mixed_edge(x: Tensor, terms: Sequence[Term], factors: Sequence[Tensor]) -> Tensor | None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from .graph_nodes import is_plain
 
 __all__ = [
     'SWITCH',
@@ -30,7 +32,6 @@ SWITCH = 'MMRAZOR_MUTATORS_NATIVE'
 """The environment variable that turns the library off."""
 
 _DTYPES = {torch.float32: 0, torch.float64: 1}
-_PLAIN = frozenset({Tensor, nn.Parameter})
 
 
 class ConvShape(NamedTuple):
@@ -96,9 +97,6 @@ def _declare(library: Any) -> None:
 
 _CONVS = ('forward', 'input', 'weight')
 _library = _load(Path(__file__).resolve().parent)
-_functorch = getattr(torch._C, '_functorch', None)
-_interpreter = getattr(_functorch, 'peek_interpreter_stack', lambda: None)
-_modes = getattr(torch._C, '_len_torch_dispatch_stack', lambda: 0)
 
 
 def available() -> bool:
@@ -109,28 +107,9 @@ def available() -> bool:
 def usable(*tensors: Tensor) -> bool:
     """Whether the kernels can stand for an operation on these tensors right now.
 
-    They can for ordinary ones of single or double precision, all of one dtype, on the CPU,
-    as long as nobody but autograd looks on: no compilation, no ``torch.func``, no
-    forward-mode derivatives, no tracing or dispatch mode, no autocast.
+    They can where any node of our own can, see :func:`~.graph_nodes.is_plain`.
     """
-    if _library is None or torch.compiler.is_compiling():
-        return False
-    dtype = tensors[0].dtype
-    for tensor in tensors:
-        if (
-            type(tensor) not in _PLAIN
-            or tensor.dtype != dtype
-            or not tensor.is_cpu
-            or tensor.layout != torch.strided
-        ):
-            return False
-    return dtype in _DTYPES and not (
-        _modes()
-        or torch._C._get_tracing_state() is not None
-        or _interpreter() is not None
-        or torch.autograd.forward_ad._current_level >= 0
-        or torch.is_autocast_enabled('cpu')
-    )
+    return _library is not None and is_plain(*tensors)
 
 
 _shapes: dict[ConvShape, Any] = {}

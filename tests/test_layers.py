@@ -16,11 +16,12 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmrazor_mutators'
 
 ROOMS: list[tuple[int, set[str]]] = [
-    (0, {'checks', 'copies', 'functional', 'distributed', 'errors', 'typing'}),
+    (0, {'checks', 'copies', 'functional', 'distributed', 'errors', 'graph_nodes', 'typing'}),
     (
         1,
         {
             'builder',
+            'eager_sum',
             'fused_sum',
             'host',
             'mixed_edge',

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ..mutables import Placeholder
 from ..ops.blocks import DEFAULT_ACT, DEFAULT_NORM, FactorizedReduce, StandardConv
+from ..ops.concatenation import concatenate
 from ..sharing import shared_work
 from ..typing import ConfigDict
 
@@ -116,4 +116,4 @@ class DartsCell(nn.Module):
         with shared_work():
             for node in self.nodes:
                 states.append(node(states))
-        return torch.cat(states[2:], dim=1)
+        return concatenate(states[2:])

@@ -12,9 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..eager_sum import eager_sum
 from ..fused_sum import BatchNorm, batch_norm_of, fused_sum, takes_map
+from ..graph_nodes import is_plain
 from ..mixed_edge import Term, mixed_edge
-from ..native import available, usable
+from ..native import available
 from ..sharing import Begun, Open, begin, finish, is_hooked, leave_open, run_candidate
 from ..typing import Mixture
 
@@ -47,16 +49,17 @@ def weighted_sum(
 ) -> Tensor:
     """Return the weighted sum of what candidates make of what they have begun with.
 
-    Maps that the compiled kernels can sum up are left open until all are there.
+    Maps that can be summed up at once are left open until all are there.
     """
-    if len(modules) == 1 or not usable(*weights):
+    if len(modules) == 1 or not is_plain(*weights):
         return reduce(_accumulate, map(finish, modules, begun, weights))
     opened = list(map(leave_open, modules, begun))
     norms = _joining(opened)
     total = None
     if len(norms) > 1:
         maps = [opened[k].map for k in norms]
-        total = fused_sum(maps, list(norms.values()), [weights[k] for k in norms])
+        sum_up = fused_sum if available() else eager_sum
+        total = sum_up(maps, list(norms.values()), [weights[k] for k in norms])
     if total is None:
         return reduce(_accumulate, (part.close(weights[k]) for k, part in enumerate(opened)))
     rest = (k for k in range(len(opened)) if k not in norms)
@@ -64,7 +67,7 @@ def weighted_sum(
 
 
 def _joining(opened: list[Open]) -> dict[int, BatchNorm | None]:
-    """Return which candidates one kernel can sum up, and what normalises each.
+    """Return which candidates can be summed up at once, and what normalises each.
 
     Args:
         opened: The candidates; one whose norm is beyond the kernel is closed.

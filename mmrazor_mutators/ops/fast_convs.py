@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..native import ConvShape, available
 from .depthwise_operators import traced_depthwise_conv2d
+from .eager_depthwise import split_parities
 from .native_depthwise import fits, native_depthwise, shape_of
 
 __all__ = ['DepthwiseConv2d', 'PointwiseConv2d']
@@ -77,24 +78,30 @@ class DepthwiseConv2d(nn.Conv2d):
             return super().forward(x)
         batch, channels = x.shape[:2]
         half = height // 2, width // 2
-        # Channels last, so that what is moved lies together.
-        pixels = x.permute(0, 2, 3, 1).reshape(batch, half[0], 2, half[1], 2, channels)
-        split = pixels.permute(2, 4, 0, 1, 3, 5).reshape(4 * batch, *half, channels)
-        convolved = self._undilated(split.permute(0, 3, 1, 2), size // 2).permute(0, 2, 3, 1)
+        split = split_parities(x)
+        convolved = self._undilated(split, size // 2).permute(0, 2, 3, 1)
         joined = convolved.reshape(2, 2, batch, *half, channels).permute(2, 3, 0, 4, 1, 5)
         return joined.reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
-    def compiled_shape(self, x: Tensor) -> ConvShape | None:
-        """Return what this does with ``x``, or ``None`` where no compiled kernel can do it."""
+    def shape(self, x: Tensor) -> ConvShape | None:
+        """Return what this does with ``x``, or ``None`` if only torch knows how to do it.
+
+        Others know depthwise convolutions without bias, of maps that have the channels of a
+        pixel together and zeros around them.
+        """
         depthwise = self.groups == self.in_channels == self.out_channels
         plain = self.bias is None and self.padding_mode == 'zeros'
-        if not (available() and depthwise and plain) or isinstance(self.padding, str):
+        if not (depthwise and plain) or isinstance(self.padding, str):
             return None
         # Another layout would come out, and the rest of the network run in it.
         if x.dim() != 4 or x.stride(1) != 1 or x.shape[1] != self.in_channels:
             return None
-        shape = shape_of(x, self.weight, self.stride, self.padding, self.dilation)
-        return shape if fits(shape) else None
+        return shape_of(x, self.weight, self.stride, self.padding, self.dilation)
+
+    def compiled_shape(self, x: Tensor) -> ConvShape | None:
+        """Return what this does with ``x``, or ``None`` where no compiled kernel can do it."""
+        shape = self.shape(x) if available() else None
+        return shape if shape is not None and fits(shape) else None
 
     def _compiled(self, x: Tensor) -> Tensor | None:
         shape = self.compiled_shape(x)

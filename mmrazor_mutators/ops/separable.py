@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..native import available
 from ..sharing import is_hooked
 from .batch_norm import scaled_norm
+from .eager_separable import eager_separable
 from .fast_convs import DepthwiseConv2d, PointwiseConv2d
 from .native_separable import native_separable
 
@@ -19,7 +21,7 @@ class SeparableConv(nn.Sequential):
     """ReLU, depthwise convolution, pointwise convolution, norm.
 
     The first three run at once where there is a compiled kernel for them and nobody
-    listens to one of them alone.
+    listens to one of them alone; without it both convolutions are one node of the graph.
 
     >>> conv = SeparableConv(
     ...     nn.ReLU(),
@@ -48,6 +50,8 @@ class SeparableConv(nn.Sequential):
             rectified: Whether it is the output of the ReLU already.
         """
         relu, depthwise, pointwise, _ = self._modules.values()
+        if not (rectified or available()):
+            x, rectified = relu(x), True
         out = _fused(x, None if rectified else relu, depthwise, pointwise)
         if out is not None:
             return out
@@ -69,7 +73,13 @@ def _fused(x: Tensor, relu: Any, depthwise: Any, pointwise: Any) -> Tensor | Non
         return None
     if relu is not None and (type(relu) is not nn.ReLU or relu.inplace or is_hooked(relu)):
         return None
-    shape = depthwise.compiled_shape(x)
+    compiled = available()
+    # In evaluation there is nothing to be gained without the kernels.
+    if not (compiled or depthwise.training):
+        return None
+    shape = depthwise.compiled_shape(x) if compiled else depthwise.shape(x)
     if shape is None or pointwise.bias is not None or pointwise.in_channels != shape.channels:
         return None
+    if not compiled:
+        return eager_separable(x, depthwise.weight, pointwise.weight, shape)
     return native_separable(x, depthwise.weight, pointwise.weight, shape, relu is not None)

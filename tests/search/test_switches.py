@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mmrazor_mutators as mm
-from mmrazor_mutators import native
+from mmrazor_mutators import graph_nodes, native
 from mmrazor_mutators.mutables import mixing
 from mmrazor_mutators.ops import DartsZero, NasBench201Zero
 from mmrazor_mutators.search import bilevel
@@ -73,9 +73,13 @@ SWITCHES = {
     'checkpoint_cells': Switch({'checkpoint_cells': True}),
     # All but the generation of code, which tests/search/test_compilation.py has.
     'compile': Switch({'compile': {'backend': 'aot_eager'}}),
-    'fused_sum': Switch(patch=lambda patch: patch.setattr(mixing, 'usable', lambda *_: False)),
+    'fused_sum': Switch(
+        patch=lambda patch: patch.setattr(mixing, 'is_plain', lambda *_: False)
+    ),
+    'mixed_edge': Switch(patch=lambda patch: patch.setattr(mixing, '_terms', lambda *_: {})),
     # Where they were not built, there is nothing to turn off.
     'native_kernels': Switch(patch=lambda patch: patch.setattr(native, '_library', None)),
+    'own_nodes': Switch(patch=lambda patch: patch.setattr(graph_nodes, '_DTYPES', set())),
     'restricted_gradients': Switch(patch=build_every_graph),
     'shared_work': Switch(patch=lambda patch: patch.setattr(mixing, 'begin', begin_alone)),
     'skipped_zeros': Switch(patch=run_zeros),
