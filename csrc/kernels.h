@@ -101,6 +101,35 @@ typedef struct {
     void *first, *second, *sums, *dots, *out;
 } edge_job;
 
+/* What the next task will read and write: the memory brings it while this one computes. */
+#define MAX_AHEAD 8
+typedef struct {
+    const char *from[MAX_AHEAD];
+    size_t size[MAX_AHEAD]; /* In bytes. */
+    size_t part, parts;     /* Each call of `fetch` asks for one of so many parts. */
+    int count;
+} ahead;
+
+static inline void look_ahead(ahead *next, const void *from, size_t size)
+{
+    if (next->count == MAX_AHEAD)
+        return;
+    next->from[next->count] = from;
+    next->size[next->count++] = size;
+}
+
+static inline void fetch(ahead *next)
+{
+    if (next->part == next->parts)
+        return;
+    for (int k = 0; k < next->count; k++) {
+        size_t size = next->size[k] / next->parts + 1, first = next->part * size;
+        for (size_t at = first; at < first + size && at < next->size[k]; at += 64)
+            __builtin_prefetch(next->from[k] + at, 0, 2);
+    }
+    next->part++;
+}
+
 /* A task has its own number, and memory that it shares with no other one at a time. */
 typedef void (*task)(const void *job, int64_t index, void *scratch);
 

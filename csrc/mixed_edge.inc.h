@@ -19,15 +19,33 @@ static size_t NAME(edge_scratch)(const edge_job *job)
 
 /* A convolution of a padded map to an image, or onto it. */
 static void NAME(convolve)(int kind, const VEC *padded, const tiling *t, int64_t inputs,
-                           const VEC *packed, int64_t channels, REAL *out, int onto, VEC *scratch)
+                           const VEC *packed, int64_t channels, REAL *out, int onto, VEC *scratch,
+                           ahead *next)
 {
     int64_t step = ceil_div(inputs, LANES) * LANES;
     if (kind == SQUARE)
-        NAME(winograd)((const REAL *)padded, t, inputs, packed, channels, out, onto, scratch);
+        NAME(winograd)((const REAL *)padded, t, inputs, packed, channels, out, onto, scratch, next);
     else
         for (int64_t y = 0; y < t->height; y++)
             NAME(multiply)(NAME(row_of)(padded, t, inputs, y), step, t->width, inputs, packed,
                            channels, out + y * t->width * channels, onto);
+}
+
+/* What an image needs, if there is one of that number. */
+static ahead NAME(ahead_of)(const edge_job *job, int64_t image, int backward)
+{
+    ahead next = {.count = 0};
+    size_t pixels = (size_t)(job->height * job->width) * sizeof(REAL);
+    size_t size = pixels * (size_t)job->channels, source = pixels * (size_t)job->inputs;
+    if (image < 0 || image >= job->batch)
+        return next;
+    look_ahead(&next, (const char *)job->x + (size_t)image * source, source);
+    if (backward)
+        look_ahead(&next, (const char *)job->grad + (size_t)image * size, size);
+    for (int64_t k = 0; k < job->count; k++)
+        if (is_conv(job->kinds[k]))
+            look_ahead(&next, (const char *)job->maps[k] + (size_t)image * size, size);
+    return next;
 }
 
 /* The maps of all convolutions, and their mean and sum of squares around it. */
@@ -40,12 +58,13 @@ static void NAME(edge_maps)(const void *data, int64_t index, void *scratch)
     NAME(clear_border)(padded, &t, job->inputs);
     NAME(pad_rectified)((const REAL *)job->x + index * pixels * job->inputs, job->inputs, &t,
                         padded);
+    ahead next = NAME(ahead_of)(job, index + 1, 0);
     for (int64_t k = 0; k < job->count; k++) {
         if (!is_conv(job->kinds[k]))
             continue;
         REAL *map = (REAL *)job->maps[k] + index * pixels * channels;
         NAME(convolve)(job->kinds[k], padded, &t, job->inputs, job->packed[k], channels, map, 0,
-                       rest);
+                       rest, &next);
         if (!job->normalised[k])
             continue;
         int64_t at = (k * job->batch + index) * channels, c = 0;
@@ -199,6 +218,7 @@ static void NAME(edge_input)(const void *data, int64_t index, void *scratch)
     int64_t last = job->batch - 1 - index * job->images;
     for (int64_t image = last; image > max_of(-1, last - job->images); image--) {
         int onto = 0;
+        ahead next = NAME(ahead_of)(job, image - 1, 1);
         if (learns)
             NAME(pad_rectified)((const REAL *)job->x + image * pixels * inputs, inputs, &t, padded);
         for (int64_t k = 0; k < job->count; k++) {
@@ -217,7 +237,7 @@ static void NAME(edge_input)(const void *data, int64_t index, void *scratch)
             if (!job->packed[k] || !job->out)
                 continue;
             NAME(convolve)(job->kinds[k], slopes, &t, channels, job->packed[k], inputs,
-                           (REAL *)back, onto, rest);
+                           (REAL *)back, onto, rest, &next);
             onto = 1;
         }
         if (job->out)

@@ -234,17 +234,22 @@ static void NAME(winograd_unpack)(REAL *weight, const VEC *packed, const layout 
  * `packed` is (SPOTS, inputs, blocks of channels) vectors; a pixel of `padded` has whole vectors.
  */
 static void NAME(winograd)(const REAL *padded, const tiling *t, int64_t inputs,
-                           const VEC *packed, int64_t channels, REAL *out, int onto, VEC *scratch)
+                           const VEC *packed, int64_t channels, REAL *out, int onto, VEC *scratch,
+                           ahead *next)
 {
     int64_t blocks = ceil_div(inputs, LANES), wide = ceil_div(channels, LANES);
     int64_t each = SPOT_SIZE(blocks), each_out = SPOT_SIZE(wide), tiles;
     VEC *spots = scratch, *products = scratch + SPOTS * each;
+    if (!next->parts)
+        next->parts = (size_t)(SPOTS * ceil_div(t->rows * t->columns, TILES_AT_ONCE));
     for (int64_t first = 0; first < t->rows * t->columns; first += tiles) {
         tiles = NAME(inputs_to_spots)(padded, t, blocks, first, spots);
-        for (int64_t spot = 0; spot < SPOTS; spot++)
+        for (int64_t spot = 0; spot < SPOTS; spot++) {
+            fetch(next);
             NAME(multiply)((const REAL *)(spots + spot * each), blocks * LANES, tiles, inputs,
                            packed + spot * inputs * wide, wide * LANES,
                            (REAL *)(products + spot * each_out), 0);
+        }
         NAME(spots_to_pixels)(products, t, first, channels, out, onto);
     }
 }
