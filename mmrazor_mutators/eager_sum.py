@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .fused_sum import BatchNorm
-from .graph_nodes import gradients_again, is_plain
+from .fused_sum import BatchNorm, norm_gradients
+from .graph_nodes import is_plain
 
 __all__ = ['eager_sum']
 
@@ -58,7 +57,7 @@ class _Sum(torch.autograd.Function):
         weights, kept = saved[:count], saved[count:]
         if torch.is_grad_enabled():
             # Somebody may differentiate this again, which torch knows how to do.
-            return None, *_differentiable(grad, ctx.eps, weights, kept[::3], needs)
+            return None, *_differentiable(grad, ctx.eps, weights, kept, needs)
         grad = grad.contiguous(memory_format=torch.channels_last)
         pixels = grad.permute(0, 2, 3, 1).reshape(-1)
         along_weights: list[Tensor | None] = []
@@ -91,30 +90,21 @@ def _differentiable(
     grad: Tensor,
     all_eps: Sequence[float | None],
     weights: Sequence[Tensor],
-    maps: Sequence[Tensor | None],
+    kept: Any,
     needs: Sequence[bool],
 ) -> Any:
     """Return all gradients by operations that have derivatives themselves."""
     count = len(weights)
-    along_weights: list[Tensor | None] = []
-    along_maps: list[Tensor | None] = []
-    for k, (eps, weight, x) in enumerate(zip(all_eps, weights, maps, strict=True)):
-        needed = needs[k], needs[count + k]
-        if x is None:
-            # Nothing but the map is asked for, and it is not normalised.
-            found: tuple[Tensor | None, ...] = None, grad * weight if needed[1] else None
+    found: list[tuple[Tensor | None, Tensor | None]] = []
+    for k, (eps, weight) in enumerate(zip(all_eps, weights, strict=True)):
+        x, saved = kept[3 * k], kept[3 * k + 1 : 3 * k + 3]
+        needed = needs[count + k], needs[k]
+        if eps is not None and any(needed):
+            found.append(norm_gradients(grad, x, weight, saved, eps, needed))
         else:
-            found = tuple(gradients_again(_term(eps), (weight, x), needed, grad))
-        along_weights.append(found[0])
-        along_maps.append(found[1])
-    return *along_weights, *along_maps
-
-
-def _term(eps: float | None) -> Any:
-    """Return a term of the sum as a function of its weight and its map."""
-    if eps is None:
-        return torch.mul
-    return lambda weight, x: weight * F.batch_norm(x, None, None, training=True, eps=eps)
+            along_map = grad * weight if needed[0] else None
+            found.append((along_map, (grad * x).sum() if needed[1] else None))
+    return *(pair[1] for pair in found), *(pair[0] for pair in found)
 
 
 def eager_sum(

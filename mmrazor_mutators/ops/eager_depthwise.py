@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..native import ConvShape
+from .native_depthwise import derivatives_of, empty_result
 
-__all__ = ['convolve', 'gradients', 'split_parities']
+__all__ = ['convolve', 'differentiable_depthwise', 'gradients', 'split_parities']
 
 
 def convolve(x: Tensor, weight: Tensor, shape: ConvShape) -> Tensor:
@@ -91,6 +92,46 @@ def _weight_gradient(grad: Tensor, x: Tensor, shape: ConvShape) -> Tensor:
     far = _torch_weight_gradient(_pair_columns(grad), _pair_columns(x), paired)
     far = far.view(2, -1, 1, 5, 3).sum(0)
     return torch.cat([far[..., :1], near, far[..., 2:]], 3)
+
+
+class _Function(torch.autograd.Function):
+    """The convolution or one of its gradients, whose derivatives are the two others."""
+
+    @staticmethod
+    def forward(ctx: Any, kind: str, first: Tensor, second: Tensor, shape: ConvShape) -> Any:
+        ctx.save_for_backward(first, second)
+        ctx.kind, ctx.shape = kind, shape
+        if kind == 'forward':
+            return convolve(first, second, shape)
+        if kind == 'weight':
+            like = empty_result('weight', first, shape)
+            return gradients(first, second, like, shape, (False, True))[1]
+        like = empty_result('input', first, shape)
+        return gradients(first, like, second, shape, (True, False))[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        parts = derivatives_of(ctx.kind, *grads, *ctx.saved_tensors)
+        found = [
+            _Function.apply(kind, *pair, ctx.shape) if needed else None
+            for needed, (kind, *pair) in zip(ctx.needs_input_grad[1:3], parts, strict=True)
+        ]
+        return None, *found, None
+
+
+def differentiable_depthwise(
+    kind: str, first: Tensor, second: Tensor, shape: ConvShape
+) -> Tensor:
+    """Return the convolution or one of its gradients, with derivatives of every order.
+
+    Args:
+        kind: ``'forward'`` of map and weight, ``'input'`` of the gradient of the output and
+            the weight, ``'weight'`` of that gradient and the map.
+        first: The first of both.
+        second: The other one.
+        shape: What the convolution is.
+    """
+    return _Function.apply(kind, first, second, shape)
 
 
 def split_parities(x: Tensor) -> Tensor:

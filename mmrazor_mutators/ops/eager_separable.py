@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from ..graph_nodes import gradients_again, is_plain
+from ..graph_nodes import is_plain
 from ..native import ConvShape
-from .eager_depthwise import convolve, gradients
+from .eager_depthwise import convolve, differentiable_depthwise, gradients
 
 __all__ = ['eager_separable']
 
@@ -33,12 +33,9 @@ class _Separable(torch.autograd.Function):
         (grad,), needs, shape = grads, ctx.needs_input_grad, ctx.shape
         x, depthwise, pointwise, between = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # Somebody may differentiate this again, which torch knows how to do.
-            def compute(x: Tensor, depthwise: Tensor, pointwise: Tensor) -> Tensor:
-                return F.conv2d(convolve(x, depthwise, shape), pointwise)
-
-            leaves = x, depthwise, pointwise
-            return *gradients_again(compute, leaves, needs[:3], grad), None
+            # Somebody may differentiate this again, which the parts of it can do.
+            found = _differentiable(grad, x, depthwise, pointwise, shape, needs)
+            return *found, None
         along_x = along_depthwise = along_pointwise = None
         grad = grad.contiguous(memory_format=torch.channels_last)
         if needs[2]:
@@ -47,6 +44,27 @@ class _Separable(torch.autograd.Function):
             grad = _mix(grad, pointwise.flatten(1))
             along_x, along_depthwise = gradients(grad, x, depthwise, shape, needs[:2])
         return along_x, along_depthwise, along_pointwise, None
+
+
+def _differentiable(
+    grad: Tensor,
+    x: Tensor,
+    depthwise: Tensor,
+    pointwise: Tensor,
+    shape: ConvShape,
+    needs: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Return the same gradients by operations that have derivatives themselves."""
+    along_x = along_depthwise = along_pointwise = None
+    inner = _mix(grad, pointwise.flatten(1))
+    if needs[0]:
+        along_x = differentiable_depthwise('input', inner, depthwise, shape)
+    if needs[1]:
+        along_depthwise = differentiable_depthwise('weight', inner, x, shape)
+    if needs[2]:
+        between = differentiable_depthwise('forward', x, depthwise, shape)
+        along_pointwise = (_pixels(grad).t() @ _pixels(between)).view_as(pointwise)
+    return along_x, along_depthwise, along_pointwise
 
 
 def _pixels(x: Tensor) -> Tensor:
