@@ -36,6 +36,7 @@ def normalizes_by_batch(norm: nn.Module) -> bool:
     """Whether the output of ``norm`` depends on nothing but the batch and ``eps``.
 
     It is so for an ordinary batch norm in training mode that has neither scale nor shift.
+    One that somebody listens to is none.
     """
     return (
         type(norm) is nn.BatchNorm2d
@@ -43,6 +44,7 @@ def normalizes_by_batch(norm: nn.Module) -> bool:
         and not norm.affine
         and norm.running_mean is not None
         and norm.momentum is not None
+        and not is_hooked(norm)
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..registry import OPS
-from ..sharing import Open, Prologue
+from ..sharing import Open, Prologue, is_hooked
 from ..typing import ConfigDict
 from .base import BaseOP, check_choice, check_kernel_size
 from .batch_norm import follow_batch, normalize_by_batch, normalizes_by_batch
@@ -85,13 +85,12 @@ class DartsPoolBN(BaseOP):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the norm of the pooled map."""
-        if self.preprocess is not None:
-            x = self.preprocess(x)
+        x = x if self.preprocess is None else self.preprocess(x)
         return self.drop_path(self.bn(self.pool(x)))
 
     def prologue(self) -> Prologue | None:
         """Share the pooled map; while training, its norm without parameters too."""
-        if self.preprocess is not None:
+        if self.preprocess is not None or is_hooked(self.pool):
             return None
         key, bn = (type(self.pool), self.kernel_size, self.stride), self.bn
         if normalizes_by_batch(bn):
@@ -127,6 +126,7 @@ class DartsDilConv(RectifiedOP):
     """
 
     dilation = 2
+    entered = ('conv1',)
 
     def __init__(
         self,
@@ -166,8 +166,8 @@ class DartsDilConv(RectifiedOP):
 class DartsSepConv(RectifiedOP):
     """Separable convolution, applied twice as in the paper.
 
-    Each is ReLU, depthwise, pointwise, norm; the first has the stride, the
-    second changes the number of channels.
+    Each is ReLU, depthwise, pointwise, norm; the first has the stride, the second changes
+    the number of channels.
 
     Args:
         kernel_size: Odd; 3 and 5 in the paper.
@@ -183,6 +183,8 @@ class DartsSepConv(RectifiedOP):
     >>> op(torch.rand(2, 4, 7, 8)).shape
     torch.Size([2, 6, 4, 4])
     """
+
+    entered = 'conv1', 'conv2'
 
     def __init__(
         self,

@@ -179,8 +179,9 @@ class NasBench201AvgPool(BaseOP):
 
     def prologue(self) -> Prologue | None:
         """Share all of it."""
-        key = (type(self.pool), self.pool.kernel_size, self.stride)
-        return Prologue(key, self.pool) if self.preprocess is None else None
+        if self.preprocess is not None or is_hooked(self.pool):
+            return None
+        return Prologue((type(self.pool), self.pool.kernel_size, self.stride), self.pool)
 
     def epilogue(self, pooled: Tensor) -> Tensor:
         """Return the pooled map."""

@@ -40,7 +40,7 @@ class RectifiedOP(BaseOP):
     def prologue(self) -> Prologue | None:
         """Share the ReLU."""
         first = self.first
-        if type(first) is not nn.ReLU or first.inplace:
+        if type(first) is not nn.ReLU or first.inplace or is_hooked(first):
             return None
         if any(is_hooked(self.get_submodule(name)) for name in self.entered):
             return None

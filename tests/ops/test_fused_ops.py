@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+import mmrazor_mutators as mm
+from mmrazor_mutators.mutables.mixing import mix
 from mmrazor_mutators.ops.batch_norm import (
     follow_batch,
     normalize_by_batch,
@@ -17,6 +19,8 @@ from mmrazor_mutators.ops.batch_norm import (
     scaled_norm,
 )
 from mmrazor_mutators.ops.fast_convs import DepthwiseConv2d, PointwiseConv2d
+from mmrazor_mutators.sharing import shared_work
+from mmrazor_mutators.typing import Mixture
 
 
 @pytest.fixture
@@ -126,3 +130,47 @@ def test_pointwise_convolutions(
     leaves = [x, *conv.parameters()]
     mine, naive = (torch.autograd.grad((y * slope).sum(), leaves) for y in (out, plain))
     assert_close(mine, naive)
+
+
+OPERATIONS: list[dict[str, Any]] = [
+    {'type': 'DartsPoolBN', 'pool_type': 'max'},
+    {'type': 'DartsPoolBN', 'pool_type': 'avg', 'use_drop_path': True},
+    {'type': 'DartsSepConv', 'kernel_size': 3},
+    {'type': 'DartsDilConv', 'kernel_size': 3, 'use_drop_path': True},
+    {'type': 'DartsSkipConnect', 'stride': 2},
+    {'type': 'NasBench201AvgPool'},
+    {'type': 'NasBench201Conv', 'kernel_size': 1},
+    {'type': 'NasBench201Conv', 'kernel_size': 3},
+]
+
+
+@pytest.mark.parametrize('cfg', OPERATIONS, ids=lambda cfg: cfg['type'])
+@pytest.mark.parametrize('affine', [True, False])
+@pytest.mark.parametrize('kind', ['forward', 'forward_pre', 'full_backward'])
+def test_whoever_listens_to_a_part_is_called(
+    cfg: dict[str, Any], affine: bool, kind: str
+) -> None:
+    """Mixed with others, each part runs as it does in the operation alone."""
+
+    def heard(together: bool, name: str) -> list[str]:
+        found: list[str] = []
+        torch.manual_seed(0)
+        args = {'in_channels': 4, 'out_channels': 4, **cfg}
+        if cfg['type'] != 'NasBench201AvgPool':
+            args['norm_cfg'] = {'type': 'BN', 'affine': affine}
+        op, other = (mm.OPS.build(args) for _ in range(2))
+        part = op.get_submodule(name)
+        getattr(part, f'register_{kind}_hook')(lambda *_: found.append(name))
+        x = torch.randn(2, 4, 6, 6).contiguous(memory_format=torch.channels_last)
+        x.requires_grad_()
+        weights = torch.tensor([0.3, 0.7], requires_grad=True)
+        if together:
+            with shared_work():
+                out = mix([other, op], [x, x], Mixture(weights))
+        else:
+            out = weights[0] * other(x) + weights[1] * op(x)
+        out.sum().backward()
+        return found
+
+    for name, _ in mm.OPS.build({'in_channels': 4, 'out_channels': 4, **cfg}).named_modules():
+        assert heard(True, name) == heard(False, name), name
