@@ -39,7 +39,9 @@ def uncompiled() -> Iterator[None]:
     """Run candidates as they are inside of the block, as second derivatives need it."""
     _paused.depth += 1
     try:
-        yield
+        # What one call makes of all candidates, it would have to make once more for them.
+        with summing_with(weighted_sum):
+            yield
     finally:
         _paused.depth -= 1
 

@@ -24,6 +24,7 @@ from mmrazor_mutators.ops import (
     NasBench201SkipConnect,
     NasBench201Zero,
 )
+from mmrazor_mutators.search.compilation import uncompiled
 from mmrazor_mutators.typing import Mixture
 
 KERNEL_SIZES = {'1': 1, '3': 3, 'o': 1, 't': 3}
@@ -382,6 +383,16 @@ def test_hooks_are_called(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert heard == [where]
     assert EDGE in called  # The others are done in one call still.
     other, _ = mixed(operations(), monkeypatch, False)
+    assert_close(mine, other, rtol=1e-11, atol=1e-11)
+
+
+@needs_kernels
+def test_second_derivatives_are_taken_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept of an edge is not enough for them: all of it would run once more."""
+    with uncompiled():
+        mine, called = mixed(operations(), monkeypatch, True)
+    other, _ = mixed(operations(), monkeypatch, False)
+    assert EDGE not in called
     assert_close(mine, other, rtol=1e-11, atol=1e-11)
 
 
