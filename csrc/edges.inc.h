@@ -22,7 +22,7 @@ static layout layout_of(const edge_job *job, const int64_t *strides, int turned)
     return (layout){job->inputs, job->channels, strides[1], strides[0], strides[2], strides[3]};
 }
 
-/* Pack the weights that are wanted; the memory is `packed[0]` and what follows. */
+/* Pack the weights that are wanted, all of them without `wanted`; NULL where memory is short. */
 static void *pack_weights(int dtype, const kernels *use, const edge_job *job,
                           const void *const *weights, const int64_t *strides,
                           const char *wanted, int turned, const void **packed)
@@ -49,6 +49,7 @@ static void *pack_weights(int dtype, const kernels *use, const edge_job *job,
     return memory;
 }
 
+/* The sum of all candidates, the maps before the norms, and what the norms found. */
 API int kernels_edge_forward(int dtype, int threads, const int64_t *sizes, int64_t count,
                              const char *kinds, const void *x, const void *const *weights,
                              const int64_t *strides, const void *const *factors,
