@@ -13,10 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .copies import SavedBuffers
 
-__all__ = ['Around', 'Moment', 'Recomputed', 'checkpointed']
-
-Around = Callable[[], AbstractContextManager[Any]]
-"""Opens a block that a forward pass runs inside of."""
+__all__ = ['Moment', 'Recomputed', 'checkpointed']
 
 
 class Moment:
@@ -31,7 +28,6 @@ class Moment:
 
     Args:
         module: Whose forward pass begins.
-        around: Opens what the pass runs inside of.
 
     >>> norm = nn.BatchNorm1d(2)
     >>> moment = Moment(norm)
@@ -42,11 +38,15 @@ class Moment:
     (0, 2)
     """
 
-    def __init__(self, module: nn.Module, around: Around = nullcontext) -> None:
+    def __init__(self, module: nn.Module) -> None:
         parts: list[Any] = list(module.modules())
         modes = [(part, part.training) for part in parts]
         own = [part.remember_pass() for part in parts if hasattr(type(part), 'remember_pass')]
-        self._blocks = [partial(_in_modes, modes), SavedBuffers(module).lent, *own, around]
+        self._blocks: list[Callable[[], AbstractContextManager[Any]]] = [
+            partial(_in_modes, modes),
+            SavedBuffers(module).lent,
+            *own,
+        ]
         self._undo = ExitStack()
 
     def __enter__(self) -> None:
@@ -88,8 +88,6 @@ class Recomputed:
     Args:
         function: Everything that is random in it has to come from torch.
         module: Holds all that the function uses, see :class:`Moment`.
-        around: Opens what the pass runs inside of, for the recomputation, which comes
-            when that is closed.
 
     >>> block = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     >>> x = torch.rand(4, 2)
@@ -97,17 +95,14 @@ class Recomputed:
     True
     """
 
-    def __init__(
-        self, function: Callable[..., Any], module: nn.Module, around: Around = nullcontext
-    ) -> None:
+    def __init__(self, function: Callable[..., Any], module: nn.Module) -> None:
         self.function = function
         self.module = module
-        self.around = around
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not torch.is_grad_enabled():
             return self.function(*args, **kwargs)
-        moment = Moment(self.module, self.around)
+        moment = Moment(self.module)
         return checkpoint(
             self.function,
             *args,
@@ -118,7 +113,7 @@ class Recomputed:
 
 
 @contextmanager
-def checkpointed(module: nn.Module, around: Around = nullcontext) -> Iterator[None]:
+def checkpointed(module: nn.Module) -> Iterator[None]:
     """Recompute ``module`` in the backward passes of what is run inside of the block.
 
     After the block its ``forward`` is what it was, be it the class's or one of
@@ -126,13 +121,12 @@ def checkpointed(module: nn.Module, around: Around = nullcontext) -> Iterator[No
 
     Args:
         module: As for :class:`Recomputed`.
-        around: As for :class:`Recomputed`.
     """
     own = module.__dict__.get('forward')
     if isinstance(own, Recomputed):  # By a block around this one.
         yield
         return
-    module.__dict__['forward'] = Recomputed(module.forward, module, around)
+    module.__dict__['forward'] = Recomputed(module.forward, module)
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import SearchSpaceError, SubnetError, did_you_mean
 from ..host import BaseModule
 from ..recomputation import Recomputed
+from .mixing import WeightedSum, current_sum, summing_with
 
 __all__ = ['MutableModule']
 
@@ -182,16 +183,19 @@ class MutableModule(BaseModule):
             forward = forward.function
         relax: Any = getattr(forward, 'keywords', {}).get('relax')
         mixing = relax.remember() if hasattr(relax, 'remember') else nullcontext
-        return partial(self._running, self._active_names, mixing)
+        return partial(self._running, self._active_names, mixing, current_sum())
 
     @contextmanager
     def _running(
-        self, names: tuple[str, ...], mixing: Callable[[], AbstractContextManager[None]]
+        self,
+        names: tuple[str, ...],
+        mixing: Callable[[], AbstractContextManager[None]],
+        compute: WeightedSum | None,
     ) -> Iterator[None]:
         current = self._active_names
         self._active_names = names
         try:
-            with mixing():
+            with mixing(), summing_with(compute):
                 yield
         finally:
             self._active_names = current

@@ -20,7 +20,7 @@ from ..native import available
 from ..sharing import Begun, Open, begin, finish, is_hooked, leave_open, run_candidate
 from ..typing import Mixture
 
-__all__ = ['WeightedSum', 'mix', 'summing_with', 'weighted_sum']
+__all__ = ['WeightedSum', 'current_sum', 'mix', 'summing_with', 'weighted_sum']
 
 WeightedSum = Callable[[Sequence[nn.Module], Sequence[Begun], Sequence[Tensor]], Tensor]
 """``(candidates, what they begin with, scalar weights) -> weighted sum of outputs``."""
@@ -34,14 +34,23 @@ _running = _Running()
 
 
 @contextmanager
-def summing_with(compute: WeightedSum) -> Iterator[None]:
-    """Let ``compute`` stand in for :func:`weighted_sum` inside of the block, in this thread."""
+def summing_with(compute: WeightedSum | None) -> Iterator[None]:
+    """Let ``compute`` make all weighted sums inside of the block, in this thread.
+
+    Args:
+        compute: ``None`` for the usual way, in one call as far as the kernels know it.
+    """
     previous = _running.weighted_sum
     _running.weighted_sum = compute
     try:
         yield
     finally:
         _running.weighted_sum = previous
+
+
+def current_sum() -> WeightedSum | None:
+    """Return what :func:`summing_with` was given, for a recomputation of what runs now."""
+    return _running.weighted_sum
 
 
 def weighted_sum(

@@ -104,13 +104,13 @@ class Compilation:
     @contextmanager
     def compiled(self) -> Iterator[None]:
         """Compute the weighted sums by compiled graphs inside of the block."""
-        with summing_with(self._sum):
+        with summing_with(weighted_sum if _paused.depth else self._sum):
             yield
 
     def _sum(
         self, modules: Sequence[nn.Module], begun: Sequence[Begun], weights: Sequence[Tensor]
     ) -> Tensor:
-        if self._off or _paused.depth or not torch.is_grad_enabled():
+        if self._off or not torch.is_grad_enabled():
             return weighted_sum(modules, begun, weights)
         place = self._place(modules)
         arguments = _signature([begun, weights])

@@ -7,7 +7,7 @@ supernet outside of it, so copies, exports and state dicts know nothing of them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -103,10 +103,10 @@ class Execution:
     def forward_context(self) -> Iterator[None]:
         """Let forward passes inside of the block be run so; backward passes may come later."""
         with ExitStack() as stack:
-            around = nullcontext if self.compilation is None else self.compilation.compiled
-            stack.enter_context(around())
+            if self.compilation is not None:
+                stack.enter_context(self.compilation.compiled())
             for cell in self.cells:
-                stack.enter_context(checkpointed(cell, around))
+                stack.enter_context(checkpointed(cell))
             if self.autocast is not None:
                 stack.enter_context(self._lower_precision(_DTYPES[self.autocast]))
             yield

@@ -183,6 +183,8 @@ def test_no_graph_is_made_in_eval_mode_without_gradients_and_where_a_hook_listen
             op.train()(x)
         with uncompiled():
             op(x)
+        with uncompiled(), compilation.compiled():
+            op(x)
         handle = op.choices['twice'].register_forward_hook(lambda *_: seen.append(1))
         op(x)
         assert compilation.num_graphs == 0
