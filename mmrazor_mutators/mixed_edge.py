@@ -239,6 +239,16 @@ def _plain(plan: _Plan, x: Tensor, *tensors: Tensor) -> Tensor:
     return reduce(add, outputs)
 
 
+def _fits(term: Term, inputs: int, channels: int) -> bool:
+    """Whether the kernels can make so many channels of its source by a term."""
+    weight = term.weight
+    if weight is None:
+        return inputs == channels and term.norm is None
+    # Its gradient is to lie as it does.
+    dense = weight.is_contiguous() or weight.is_contiguous(memory_format=torch.channels_last)
+    return weight.shape[:2] == (channels, inputs) and dense
+
+
 def mixed_edge(x: Tensor, terms: Sequence[Term], factors: Sequence[Tensor]) -> Tensor | None:
     """Return the weighted sum of terms, or ``None`` where the kernels must not make it.
 
@@ -259,10 +269,7 @@ def mixed_edge(x: Tensor, terms: Sequence[Term], factors: Sequence[Tensor]) -> T
     norms = []
     for term in terms:
         norm = None if term.norm is None else batch_norm_of(term.norm, channels)
-        if term.norm is not None and norm is None:
-            return None
-        expected = x.shape[1] if term.weight is None else term.weight.shape[0]
-        if expected != channels:
+        if (term.norm is not None and norm is None) or not _fits(term, x.shape[1], channels):
             return None
         norms.append(norm)
     running = [part for norm in norms if norm is not None for part in norm[:2]]

@@ -195,5 +195,5 @@ def _torch_gradients(
 
 
 def _torch_weight_gradient(grad: Tensor, x: Tensor, shape: ConvShape) -> Any:
-    like = x.new_empty((shape.channels, 1, shape.kernel_h, shape.kernel_w))
+    like = empty_result('weight', x, shape)
     return _torch_gradients(grad, x, like, shape, (False, True))[1]

@@ -287,6 +287,7 @@ def test_edges_that_are_left_alone() -> None:
     norm.register_forward_hook(lambda *_: None)
     assert _refused(x, norm)
     assert _refused(x, out_channels=5)  # The source itself does not fit.
+    assert _refused(x[:, :3].contiguous(memory_format=torch.channels_last))
     assert _refused(x.to(torch.bfloat16))
     assert _refused(last(torch.randn(1, 4, 600, 600)))
     assert not _refused(last(torch.randn(1, 4, 500, 500)))
@@ -301,6 +302,10 @@ def test_edges_that_are_left_alone() -> None:
     assert mixed_edge(x, [term] * 64, ones[:64]) is not None
     assert mixed_edge(x, [term] * 65, ones) is None
     assert mixed_edge(x, [term], [torch.ones(1)]) is None
+    pooled = Term(TermKind.POOLED, norm=nn.BatchNorm2d(4, affine=False))
+    assert mixed_edge(x, [term, pooled], ones[:2]) is None
+    sliced = Term(TermKind.SQUARE, torch.ones(8, 4, 3, 3)[::2])
+    assert mixed_edge(x, [sliced], ones[:1]) is None
     assert mixed_edge(x, [term], [torch.ones((), dtype=torch.float64)]) is None
 
 
