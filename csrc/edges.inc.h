@@ -22,29 +22,36 @@ static layout layout_of(const edge_job *job, const int64_t *strides, int turned)
     return (layout){job->inputs, job->channels, strides[1], strides[0], strides[2], strides[3]};
 }
 
-/* Pack the weights that are wanted, all of them without `wanted`; NULL where memory is short. */
+/* Bytes of the packed weight of candidate k. */
+static size_t packed_bytes(int dtype, const kernels *use, const edge_job *job, int64_t k,
+                           const layout *of)
+{
+    size_t number = dtype ? sizeof(double) : sizeof(float);
+    return (size_t)(use->packed_size(job->kinds[k], of) * use->lanes) * number;
+}
+
+/* Pack all weights that there are; returns NULL where memory is short. */
 static void *pack_weights(int dtype, const kernels *use, const edge_job *job,
-                          const void *const *weights, const int64_t *strides,
-                          const char *wanted, int turned, const void **packed)
+                          const void *const *weights, const int64_t *strides, int turned,
+                          const void **packed)
 {
     size_t number = dtype ? sizeof(double) : sizeof(float), total = 0, at = 0;
     for (int64_t k = 0; k < job->count; k++) {
         layout of = layout_of(job, strides + 4 * k, turned);
-        if (weights[k] && (!wanted || wanted[k]))
-            total += (size_t)(use->packed_size(job->kinds[k], &of) * use->lanes) * number;
+        total += weights[k] ? packed_bytes(dtype, use, job, k, &of) : 0;
     }
     char *memory = borrow(WEIGHTS, total);
     for (int64_t k = 0; k < job->count && memory; k++) {
         layout of = layout_of(job, strides + 4 * k, turned);
         packed[k] = NULL;
-        if (!weights[k] || (wanted && !wanted[k]))
+        if (!weights[k])
             continue;
         int64_t last = job->kinds[k] == SQUARE ? 2 : 0;
         int64_t corner = turned ? last * (strides[4 * k + 2] + strides[4 * k + 3]) : 0;
         use->edge_pack(job->kinds[k], memory + at,
                        (const char *)weights[k] + corner * (int64_t)number, &of);
         packed[k] = memory + at;
-        at += (size_t)(use->packed_size(job->kinds[k], &of) * use->lanes) * number;
+        at += packed_bytes(dtype, use, job, k, &of);
     }
     return memory;
 }
@@ -64,10 +71,11 @@ API int kernels_edge_forward(int dtype, int threads, const int64_t *sizes, int64
     size_t zeros = (size_t)(job.width * job.inputs) * number;
     const void *packed[MAX_TERMS];
     char normalised[MAX_TERMS];
-    void *weights_memory = pack_weights(dtype, use, &job, weights, strides, NULL, 0, packed);
+    if (!pack_weights(dtype, use, &job, weights, strides, 0, packed))
+        return 1;
     char *memory = borrow(JOB, 2 * parts + 2 * (size_t)count * row + zeros
                             + 2 * (size_t)channels * sizeof(double));
-    if (!memory || !weights_memory)
+    if (!memory)
         return 1;
     double *totals = (double *)memory;
     char *first = memory + 2 * (size_t)channels * sizeof(double), *second = first + parts;
@@ -171,8 +179,8 @@ API int kernels_edge_backward(int dtype, int threads, const int64_t *sizes, int6
         tasks = min_of(tasks, WEIGHT_PARTS / 2);
     job.images = ceil_div(job.batch, tasks);
     tasks = ceil_div(job.batch, job.images);
-    char measured[MAX_TERMS], nothing[MAX_TERMS] = {0};
-    const void *packed[MAX_TERMS];
+    char measured[MAX_TERMS];
+    const void *packed[MAX_TERMS] = {NULL};
     void *parts[MAX_TERMS] = {NULL};
     for (int64_t k = 0; k < count; k++) {
         int moves = is_conv(kinds[k]) && (grad_x || grad_weights[k]);
@@ -181,17 +189,17 @@ API int kernels_edge_backward(int dtype, int threads, const int64_t *sizes, int6
         learns += !!grad_weights[k];
         layout of = layout_of(&job, strides + 4 * k, 0);
         if (grad_weights[k])
-            weight_parts += (size_t)(tasks * use->packed_size(kinds[k], &of) * use->lanes) * number;
+            weight_parts += (size_t)tasks * packed_bytes(dtype, use, &job, k, &of);
     }
     if (!learns) { /* As many tasks as there can be. */
         job.images = 1;
         tasks = job.batch;
     }
-    void *weights_memory = pack_weights(dtype, use, &job, weights, strides,
-                                        grad_x ? NULL : nothing, 1, packed);
+    if (grad_x && !pack_weights(dtype, use, &job, weights, strides, 1, packed))
+        return 1;
     char *memory = borrow(JOB, weight_parts + 2 * (size_t)channels * sizeof(double) + dots + sums
                             + 3 * each + row + zeros);
-    if (!memory || !weights_memory)
+    if (!memory)
         return 1;
     char *at = memory;
     for (int64_t k = 0; k < count; k++) {
@@ -199,7 +207,7 @@ API int kernels_edge_backward(int dtype, int threads, const int64_t *sizes, int6
         if (!grad_weights[k])
             continue;
         parts[k] = at;
-        at += (size_t)(tasks * use->packed_size(kinds[k], &of) * use->lanes) * number;
+        at += (size_t)tasks * packed_bytes(dtype, use, &job, k, &of);
     }
     double *totals = (double *)at;
     at += 2 * (size_t)channels * sizeof(double);
