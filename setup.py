@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent
 VERSION_FILE = ROOT / 'mmrazor_mutators' / 'version.py'
 
 KERNELS = Extension(
-    'mmrazor_mutators._native',
+    'mmrazor_mutators.kernels._native',
     sources=['csrc/kernels.c'],
     depends=sorted(str(path.relative_to(ROOT)) for path in (ROOT / 'csrc').glob('*.h')),
     optional=True,

@@ -18,7 +18,7 @@ from docstring_parser import Docstring, DocstringStyle, parse
 from mmengine.config import Config
 
 import mmrazor_mutators as mm
-from mmrazor_mutators.engine.listing import trait_of
+from mmrazor_mutators.views.listing import trait_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / 'docs' / 'algorithms.md'

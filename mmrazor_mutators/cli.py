@@ -27,8 +27,8 @@ def _search(args: argparse.Namespace) -> None:
     from rich.console import Console
 
     from .engine.config import load_config
-    from .engine.describe import subnet_table
     from .engine.jobs import search
+    from .views.describe import subnet_table
 
     cfg = load_config(args.config, args.cfg_options)
     _seed(cfg, args.seed)
@@ -49,8 +49,8 @@ def _retrain(args: argparse.Namespace) -> None:
 
     from .engine.config import load_config
     from .engine.jobs import retrain
-    from .engine.report import results_table
     from .mutables import load_subnet
+    from .views.report import results_table
 
     cfg = load_config(args.config, args.cfg_options)
     _seed(cfg, args.seed)
@@ -92,11 +92,11 @@ def _export(args: argparse.Namespace) -> None:
 def _show(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from .engine.describe import subnet_table
     from .mutables import load_subnet
+    from .views.describe import subnet_table
 
     if args.file.endswith('.json') and args.out is None:
-        from .engine.report import load_results, results_table
+        from .views.report import load_results, results_table
 
         Console().print(results_table(load_results(Path(args.file))))
         return
@@ -104,7 +104,7 @@ def _show(args: argparse.Namespace) -> None:
     if args.out is None:
         Console().print(subnet_table(subnet))
         return
-    from .engine.draw import draw_subnet
+    from .views.draw import draw_subnet
 
     draw_subnet(subnet, args.out)
     _say(f'Wrote {args.out}')
@@ -113,13 +113,13 @@ def _show(args: argparse.Namespace) -> None:
 def _list(args: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from .engine.listing import list_parts
+    from .views.listing import list_parts
 
     Console().print(list_parts(args.kind, args.pattern))
 
 
 def _migrate(args: argparse.Namespace) -> None:
-    from .engine.migrate import migrate, write_text
+    from .migration.migrate import migrate, write_text
 
     text, notes = migrate(args.file, args.base_dir)
     if args.out is None:

@@ -30,7 +30,7 @@ KERNEL_VARIANTS = {0: 'plain', 1: 'avx2', 2: 'avx512'}
 @pytest.fixture(params=KERNEL_VARIANTS, ids=KERNEL_VARIANTS.get)
 def variant(request: pytest.FixtureRequest) -> Iterator[None]:
     """Run a test of the compiled kernels as processors of several ages would."""
-    from mmrazor_mutators import native
+    from mmrazor_mutators.kernels import native
 
     if native._library.kernels_use_variant(request.param) != request.param:
         native._library.kernels_use_variant(-1)

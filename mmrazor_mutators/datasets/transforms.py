@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,9 +18,6 @@ from torch.nn import functional as F
 from ..errors import ConfigError, InputError
 from ..registry import TRANSFORMS
 from .checks import check_count, check_fraction, is_number
-
-if TYPE_CHECKING:
-    from .base import ImageDataset
 
 __all__ = [
     'Cutout',
@@ -31,6 +28,18 @@ __all__ = [
     'apply_transforms',
     'build_transforms',
 ]
+
+
+class HasStatistics(Protocol):
+    """What a transform may ask of the data set that it belongs to.
+
+    Attributes:
+        mean: Of each channel of the training images, from 0 to 1.
+        std: The standard deviation of each.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
 
 
 class Transform(ABC):
@@ -49,7 +58,7 @@ class Transform(ABC):
         """Transform one image of shape ``(C, H, W)``."""
         return self.apply(image[None])[0]
 
-    def for_dataset(self, dataset: ImageDataset) -> Transform:
+    def for_dataset(self, dataset: HasStatistics) -> Transform:
         """Return the transform with what it needs to know of ``dataset``."""
         return self
 
@@ -186,7 +195,7 @@ class Normalize(Transform):
             )
         return (images - _column(self.mean)).div_(_column(self.std))
 
-    def for_dataset(self, dataset: ImageDataset) -> Normalize:
+    def for_dataset(self, dataset: HasStatistics) -> Normalize:
         return Normalize(dataset.mean, dataset.std) if self.mean is None else self
 
 

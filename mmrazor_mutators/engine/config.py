@@ -12,32 +12,11 @@ from typing import Any
 from mmengine.config import Config
 
 from ..errors import ConfigError, NASError, did_you_mean
+from ..host import RUNNER_PARTS
+from ..migration.v0_config import is_legacy_config, report, translated
 from ..registry import SCOPE
-from .legacy_config import is_legacy_config, report, translate
 
-__all__ = ['RUNNER_PARTS', 'load_config', 'retrain_config', 'translated']
-
-RUNNER_PARTS = (
-    'train_dataloader',
-    'val_dataloader',
-    'test_dataloader',
-    'train_cfg',
-    'val_cfg',
-    'test_cfg',
-    'auto_scale_lr',
-    'optim_wrapper',
-    'param_scheduler',
-    'val_evaluator',
-    'test_evaluator',
-    'default_hooks',
-    'data_preprocessor',
-    'load_from',
-    'env_cfg',
-    'log_processor',
-    'visualizer',
-    'randomness',
-)
-"""Entries of a config that are the runner's own arguments."""
+__all__ = ['load_config', 'retrain_config']
 
 _OTHERS = ('custom_hooks', 'data_root', 'default_scope', 'model', 'retrain', 'work_dir')
 
@@ -100,18 +79,6 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
     if cfg.get('data_root') is not None:
         _set_roots(cfg, cfg.data_root)
     return cfg
-
-
-def translated(cfg: Config) -> tuple[Config, list[str]]:
-    """Return a config of MMRazor v0.2.0 as one of ours, and what was not taken over.
-
-    Entries of ours in it come last.
-    """
-    ours, notes = translate(cfg)
-    others = {*RUNNER_PARTS, 'data_root', 'retrain'}
-    merged = Config(ours)
-    merged.merge_from_dict({k: v for k, v in cfg.to_dict().items() if k in others and v})
-    return merged, notes
 
 
 def _line_of(error: Exception) -> str:

@@ -26,8 +26,7 @@ from torch import nn
 
 from ..distributed import world_size
 from ..errors import ConfigError, NASError
-from ..host import require_runner
-from .config import RUNNER_PARTS
+from ..host import RUNNER_PARTS, require_runner
 
 __all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner', 'reason_of']
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import HostError
 from .detection import choose_host, describe, unusable, version_of
+from .runner_parts import RUNNER_PARTS
 
 __all__ = [
     'NAME',
+    'RUNNER_PARTS',
     'VERSIONS',
     'BaseModel',
     'BaseModule',

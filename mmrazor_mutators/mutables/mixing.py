@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..eager_sum import eager_sum
-from ..fused_sum import BatchNorm, batch_norm_of, fused_sum, takes_map
-from ..graph_nodes import is_plain
-from ..mixed_edge import Term, mixed_edge
-from ..native import available
+from ..kernels.eager_sum import eager_sum
+from ..kernels.fused_sum import BatchNorm, batch_norm_of, fused_sum, takes_map
+from ..kernels.graph_nodes import is_plain
+from ..kernels.mixed_edge import Term, mixed_edge
+from ..kernels.native import available
 from ..sharing import Begun, Open, begin, finish, is_hooked, leave_open, run_candidate
 from ..typing import Mixture
 

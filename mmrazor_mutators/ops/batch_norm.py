@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.native_norm import native_batch_norm
 from ..sharing import is_hooked
-from .native_norm import native_batch_norm
 
 __all__ = [
     'BatchMoments',

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..graph_nodes import is_plain
+from ..kernels.graph_nodes import is_plain
 
 __all__ = ['concatenate']
 

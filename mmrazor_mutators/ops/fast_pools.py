@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..native import call, usable
+from ..kernels.native import call, usable
 
 __all__ = ['AveragePool2d', 'native_average_pool']
 

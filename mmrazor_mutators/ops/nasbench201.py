@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..mixed_edge import Term, TermKind, term_of_conv
+from ..kernels.mixed_edge import Term, TermKind, term_of_conv
 from ..registry import OPS
 from ..sharing import Open, Prologue, is_hooked
 from ..typing import ConfigDict

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..native import available
+from ..kernels.eager_separable import eager_separable
+from ..kernels.native import available
+from ..kernels.native_separable import native_separable
 from ..sharing import is_hooked
 from .batch_norm import scaled_norm
-from .eager_separable import eager_separable
 from .fast_convs import DepthwiseConv2d, PointwiseConv2d
-from .native_separable import native_separable
 
 __all__ = ['SeparableConv']
 

@@ -24,7 +24,7 @@ FILES = sorted(
     str(path.relative_to(CONFIGS))
     for path in CONFIGS.rglob('*.py')
     if not path.parent.name.startswith('_')
-    # For models of other packages; see test_legacy_config.py and test_task_models.py.
+    # For models of other packages; see test_v0_config.py and test_task_models.py.
     and path.parent.name not in ('mmdet', 'mmpretrain', 'mmrazor_v0_2_0')
 )
 every_config = pytest.mark.parametrize('name', FILES)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from kernels import EXACT, last
+from kernel_cases import EXACT, last
 from torch.testing import assert_close
 
 from mmrazor_mutators.ops.concatenation import concatenate

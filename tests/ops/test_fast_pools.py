@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from kernels import EXACT, last, needs_kernels, often
+from kernel_cases import EXACT, last, needs_kernels, often
 from torch import Tensor
 from torch.testing import assert_close
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import mmrazor_mutators as mm
-from mmrazor_mutators import graph_nodes, native
+from mmrazor_mutators.kernels import graph_nodes, native
 from mmrazor_mutators.mutables import mixing
 from mmrazor_mutators.ops import DartsZero, NasBench201Zero
 from mmrazor_mutators.search import bilevel

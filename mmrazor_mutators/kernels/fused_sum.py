@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..sharing import is_hooked
 from .native import call, usable
-from .sharing import is_hooked
 
 __all__ = [
     'BatchNorm',

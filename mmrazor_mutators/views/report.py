@@ -9,8 +9,8 @@ from statistics import mean, stdev
 
 from rich.table import Table
 
+from ..engine.jobs import Result
 from ..errors import ConfigError
-from .jobs import Result
 
 __all__ = ['load_results', 'results_table']
 

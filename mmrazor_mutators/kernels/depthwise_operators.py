@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..native import ConvShape, available
+from .native import ConvShape, available
 from .native_depthwise import RUN, derivatives_of, empty_result
 
 __all__ = ['traced_depthwise_conv2d']

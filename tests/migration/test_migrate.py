@@ -14,10 +14,10 @@ from tiny_runs import CONFIGS, complaint, weights_of
 
 from mmrazor_mutators import cli
 from mmrazor_mutators.engine.config import load_config
-from mmrazor_mutators.engine.config_text import config_text
 from mmrazor_mutators.engine.jobs import build_model
-from mmrazor_mutators.engine.migrate import convert_subnet, migrate
 from mmrazor_mutators.errors import ConfigError, SubnetError
+from mmrazor_mutators.migration.config_text import config_text
+from mmrazor_mutators.migration.migrate import convert_subnet, migrate
 from mmrazor_mutators.mutables import load_subnet
 
 sys.path.append(str(Path(__file__).parents[1] / 'datasets'))

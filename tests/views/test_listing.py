@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from mmrazor_mutators import registry
-from mmrazor_mutators.engine.listing import KINDS, list_parts
 from mmrazor_mutators.errors import ConfigError
+from mmrazor_mutators.views.listing import KINDS, list_parts
 
 
 def rows(kind: str | None = None, pattern: str | None = None) -> list[tuple[str, ...]]:
@@ -77,7 +77,7 @@ def test_mutators_tell_what_they_sample_run_and_where_they_were_published() -> N
 )
 def test_lazy_registries_are_filled_first(kind: str, part: str) -> None:
     code = (
-        'from mmrazor_mutators.engine.listing import list_parts\n'
+        'from mmrazor_mutators.views.listing import list_parts\n'
         f'(column,) = [c for c in list_parts({kind!r}).columns if c.header == "name"]\n'
         f'assert {part!r} in [str(cell) for cell in column.cells]\n'
     )

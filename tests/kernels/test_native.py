@@ -13,16 +13,16 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from kernels import EXACT, last, needs_kernels, often
+from kernel_cases import EXACT, last, needs_kernels, often
 from torch import Tensor, nn
 from torch.testing import assert_close
 
 import mmrazor_mutators as mm
-from mmrazor_mutators import native
+from mmrazor_mutators.kernels import native
+from mmrazor_mutators.kernels.native_depthwise import RUN, fits, native_depthwise, shape_of
+from mmrazor_mutators.kernels.native_norm import native_batch_norm
 from mmrazor_mutators.ops.batch_norm import normalize_by_batch, scaled_norm
 from mmrazor_mutators.ops.fast_convs import DepthwiseConv2d
-from mmrazor_mutators.ops.native_depthwise import RUN, fits, native_depthwise, shape_of
-from mmrazor_mutators.ops.native_norm import native_batch_norm
 
 SINGLE: dict[str, Any] = {'rtol': 1e-4, 'atol': 1e-5}
 
@@ -180,7 +180,7 @@ def test_who_gets_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
     run = native.conv
     monkeypatch.setattr(
-        'mmrazor_mutators.ops.native_depthwise.conv',
+        'mmrazor_mutators.kernels.native_depthwise.conv',
         lambda kind, *args: (calls.append(kind), run(kind, *args))[1],
     )
 
@@ -414,7 +414,7 @@ def test_a_step_of_a_search_with_and_without(monkeypatch: pytest.MonkeyPatch) ->
 
 SWITCHED = """
 import torch
-from mmrazor_mutators import native
+from mmrazor_mutators.kernels import native
 from mmrazor_mutators.ops.fast_convs import DepthwiseConv2d
 torch.manual_seed(0)
 conv, x = DepthwiseConv2d(4, 4, 3, padding=1, groups=4, bias=False), torch.randn(1, 4, 5, 5)

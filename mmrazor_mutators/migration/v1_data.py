@@ -7,8 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from ..errors import ConfigError, did_you_mean
-from .legacy_data import transforms_of
-from .migrate_schedule import bare, hooks_of, optimizers_of
+from .v0_data import transforms_of
+from .v1_schedule import bare, hooks_of, optimizers_of
 
 __all__ = ['translate_runtime']
 

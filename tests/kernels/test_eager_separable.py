@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from kernels import EXACT, last
+from kernel_cases import EXACT, last
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mmrazor_mutators import native
+from mmrazor_mutators.kernels import native
+from mmrazor_mutators.kernels.eager_depthwise import convolve, gradients
+from mmrazor_mutators.kernels.eager_separable import eager_separable
+from mmrazor_mutators.kernels.native_depthwise import shape_of
 from mmrazor_mutators.ops import separable
 from mmrazor_mutators.ops.blocks import separable_conv
-from mmrazor_mutators.ops.eager_depthwise import convolve, gradients
-from mmrazor_mutators.ops.eager_separable import eager_separable
-from mmrazor_mutators.ops.native_depthwise import shape_of
 
 KERNELS = [(1, 1), (3, 3), (5, 5), (7, 7), (3, 5), (5, 3), (4, 4), (2, 5)]
 SIZES = [(8, 8), (16, 12), (7, 10), (10, 7), (6, 6), (12, 14), (4, 4), (3, 1), (5, 20)]

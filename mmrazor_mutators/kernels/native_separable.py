@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..native import ConvShape, call, usable
+from .native import ConvShape, call, usable
 from .native_depthwise import differentiable_depthwise
 
 __all__ = ['native_separable']

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..native import ConvShape, conv, usable
+from .native import ConvShape, conv, usable
 
 __all__ = [
     'RUN',

@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 import torch
-from kernels import EXACT, last
+from kernel_cases import EXACT, last
 from torch import Tensor, nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmrazor_mutators import native
-from mmrazor_mutators.eager_sum import eager_sum
-from mmrazor_mutators.fused_sum import batch_norm_of
-from mmrazor_mutators.graph_nodes import is_plain
+from mmrazor_mutators.kernels import native
+from mmrazor_mutators.kernels.eager_sum import eager_sum
+from mmrazor_mutators.kernels.fused_sum import batch_norm_of
+from mmrazor_mutators.kernels.graph_nodes import is_plain
 from mmrazor_mutators.mutables import mixing
 from mmrazor_mutators.ops import DartsDilConv, DartsPoolBN, DartsSkipConnect
 from mmrazor_mutators.typing import Mixture

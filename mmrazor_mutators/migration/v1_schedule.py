@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from .legacy_config import HOOKS
+from .v0_config import HOOKS
 
 __all__ = ['bare', 'hooks_of', 'optimizers_of', 'without_scopes']
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
+from ..host import RUNNER_PARTS, Config
 from ..registry import SCOPE
-from .legacy_data import loader_of
-from .legacy_schedule import optim_wrapper_of, schedulers_of
+from .v0_data import loader_of
+from .v0_schedule import optim_wrapper_of, schedulers_of
 
-__all__ = ['HOOKS', 'is_legacy_config', 'report', 'translate']
+__all__ = ['HOOKS', 'is_legacy_config', 'report', 'translate', 'translated']
 
 HOOKS = {
     'SearchSubnetHook': (
@@ -269,3 +270,15 @@ def _evolution_of(cfg: Mapping[str, Any], notes: list[str]) -> dict[str, Any]:
     options = {key: searcher.pop(key) for key in _SEARCHER if key in searcher}
     notes += [f'searcher.{key}' for key in searcher]
     return options
+
+
+def translated(cfg: Config) -> tuple[Config, list[str]]:
+    """Return a config of MMRazor v0.2.0 as one of ours, and what was not taken over.
+
+    Entries of ours in it come last.
+    """
+    ours, notes = translate(cfg)
+    others = {*RUNNER_PARTS, 'data_root', 'retrain'}
+    merged = Config(ours)
+    merged.merge_from_dict({k: v for k, v in cfg.to_dict().items() if k in others and v})
+    return merged, notes

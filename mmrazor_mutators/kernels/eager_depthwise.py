@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..native import ConvShape
+from .native import ConvShape
 from .native_depthwise import derivatives_of, empty_result
 
 __all__ = ['convolve', 'differentiable_depthwise', 'gradients', 'split_parities']

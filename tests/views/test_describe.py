@@ -10,8 +10,8 @@ from rich.console import Console
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.architectures import arch_string_to_subnet
-from mmrazor_mutators.engine.describe import Cell, Choice, describe_subnet, subnet_table
 from mmrazor_mutators.errors import SubnetError
+from mmrazor_mutators.views.describe import Cell, Choice, describe_subnet, subnet_table
 
 # In the form of the files of MMRazor v0.2.0: inputs in any order, no probabilities,
 # and spaces of inputs that were not chosen.

@@ -17,9 +17,9 @@ from mmrazor_mutators import cli
 from mmrazor_mutators.engine.config import load_config
 from mmrazor_mutators.engine.evolution import OneShotTrainLoop
 from mmrazor_mutators.engine.jobs import build_model
-from mmrazor_mutators.engine.legacy_config import translate
-from mmrazor_mutators.engine.legacy_data import transforms_of
 from mmrazor_mutators.errors import ConfigError
+from mmrazor_mutators.migration.v0_config import translate
+from mmrazor_mutators.migration.v0_data import transforms_of
 from mmrazor_mutators.mutables import load_subnet
 
 FOLDER = CONFIGS / 'mmrazor_v0_2_0'

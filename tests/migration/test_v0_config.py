@@ -16,10 +16,10 @@ from tiny_runs import CONFIGS, complaint, weights_of
 from mmrazor_mutators import cli
 from mmrazor_mutators.engine.config import load_config
 from mmrazor_mutators.engine.jobs import build_model
-from mmrazor_mutators.engine.legacy_config import translate
-from mmrazor_mutators.engine.legacy_data import transforms_of
-from mmrazor_mutators.engine.legacy_schedule import optim_wrapper_of, schedulers_of
 from mmrazor_mutators.errors import ConfigError
+from mmrazor_mutators.migration.v0_config import translate
+from mmrazor_mutators.migration.v0_data import transforms_of
+from mmrazor_mutators.migration.v0_schedule import optim_wrapper_of, schedulers_of
 from mmrazor_mutators.mutables import load_subnet
 from mmrazor_mutators.registry import TRANSFORMS
 

@@ -15,9 +15,9 @@ from matplotlib.colors import same_color
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 from mmrazor_mutators.architectures import arch_string_to_subnet
-from mmrazor_mutators.engine.describe import describe_subnet
-from mmrazor_mutators.engine.draw import draw_subnet, kind_color, subnet_figure
 from mmrazor_mutators.errors import ConfigError, HostError, SubnetError
+from mmrazor_mutators.views.describe import describe_subnet
+from mmrazor_mutators.views.draw import draw_subnet, kind_color, subnet_figure
 
 OPS = ['none', 'skip_connect', 'max_pool_3x3', 'sep_conv_5x5', 'dil_conv_3x3', 'my_op']
 
@@ -181,7 +181,7 @@ def test_a_very_long_list_still_fits_a_png(tmp_path: Any) -> None:
 def test_no_window_and_no_pyplot(tmp_path: Any) -> None:
     code = (
         'import sys\n'
-        'from mmrazor_mutators.engine.draw import draw_subnet\n'
+        'from mmrazor_mutators.views.draw import draw_subnet\n'
         "assert 'matplotlib' not in sys.modules\n"
         f'draw_subnet({NB201!r}, {str(tmp_path / "a.png")!r})\n'
         "assert 'matplotlib.pyplot' not in sys.modules\n"

@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from kernels import EXACT, needs_kernels, often
+from kernel_cases import EXACT, needs_kernels, often
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mmrazor_mutators import native
+from mmrazor_mutators.kernels import native
+from mmrazor_mutators.kernels.native_depthwise import fits, shape_of
+from mmrazor_mutators.kernels.native_separable import native_separable
 from mmrazor_mutators.ops import separable
 from mmrazor_mutators.ops.batch_norm import scaled_norm
 from mmrazor_mutators.ops.blocks import separable_conv
-from mmrazor_mutators.ops.native_depthwise import fits, shape_of
-from mmrazor_mutators.ops.native_separable import native_separable
 from mmrazor_mutators.ops.separable import SeparableConv
 
 SINGLE: dict[str, Any] = {'rtol': 1e-4, 'atol': 1e-4}

@@ -7,8 +7,8 @@ from typing import Any
 
 from ..errors import ConfigError, did_you_mean
 from ..registry import MODELS, OPS, SCOPE
-from .migrate_data import translate_runtime
-from .migrate_schedule import bare, without_scopes
+from .v1_data import translate_runtime
+from .v1_schedule import bare, without_scopes
 
 __all__ = ['translate_1_0']
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from kernels import EXACT, last, needs_kernels, often
+from kernel_cases import EXACT, last, needs_kernels, often
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mmrazor_mutators.fused_sum import batch_norm_of, fused_sum, takes_map
+from mmrazor_mutators.kernels.fused_sum import batch_norm_of, fused_sum, takes_map
 from mmrazor_mutators.mutables import mixing
 from mmrazor_mutators.ops import DartsDilConv, DartsSkipConnect
 from mmrazor_mutators.sharing import Begun, Open, Prologue, begin

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor
 
-from mmrazor_mutators import native
+from mmrazor_mutators.kernels import native
 
 needs_kernels = pytest.mark.skipif(not native.available(), reason='the kernels were not built')
 EXACT: dict[str, Any] = {'rtol': 1e-12, 'atol': 1e-12}

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from kernels import EXACT, last, needs_kernels, often
+from kernel_cases import EXACT, last, needs_kernels, often
 from torch import Tensor, nn
 from torch.testing import assert_close
 
-from mmrazor_mutators import native
-from mmrazor_mutators.mixed_edge import Term, TermKind, mixed_edge, term_of_conv
+from mmrazor_mutators.kernels import native
+from mmrazor_mutators.kernels.mixed_edge import Term, TermKind, mixed_edge, term_of_conv
 from mmrazor_mutators.mutables.mixing import mix
 from mmrazor_mutators.ops import (
     DartsSepConv,

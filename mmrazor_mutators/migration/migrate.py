@@ -15,10 +15,9 @@ from mmengine.config import Config
 
 from ..errors import ConfigError, NASError, SubnetError
 from ..typing import Subnet
-from .config import translated
 from .config_text import config_text
-from .legacy_config import is_legacy_config
-from .migrate_model import translate_1_0
+from .v0_config import is_legacy_config, translated
+from .v1_model import translate_1_0
 
 __all__ = ['convert_subnet', 'migrate', 'read_with_bases', 'write_text']
 

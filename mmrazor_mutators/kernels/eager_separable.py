@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..graph_nodes import is_plain
-from ..native import ConvShape
 from .eager_depthwise import convolve, differentiable_depthwise, gradients
+from .graph_nodes import is_plain
+from .native import ConvShape
 
 __all__ = ['eager_separable']
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..fused_sum import norm_gradients
-from ..native import norm_backward, norm_forward, usable
+from .fused_sum import norm_gradients
+from .native import norm_backward, norm_forward, usable
 
 __all__ = ['native_batch_norm']
 

@@ -1,0 +1,1 @@
+"""All that makes the same numbers faster, and nothing else."""

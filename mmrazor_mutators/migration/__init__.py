@@ -1,0 +1,1 @@
+"""Configs and files of other versions of MMRazor, in our terms."""

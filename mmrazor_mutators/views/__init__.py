@@ -1,0 +1,1 @@
+"""Pictures, tables and lists: they look at results and change nothing."""
