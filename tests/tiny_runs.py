@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 
 from mmrazor_mutators import cli
 
-CONFIGS = Path(__file__).parents[2] / 'configs'
+CONFIGS = Path(__file__).parents[1] / 'configs'
 DIGITS = str(CONFIGS / 'darts' / 'digits.py')
 NB201 = str(CONFIGS / 'darts' / 'nasbench201_digits.py')
 
