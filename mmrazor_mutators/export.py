@@ -35,6 +35,5 @@ def export_subnet(supernet: nn.Module, subnet: Subnet) -> nn.Module:
     # Inner mutables first: an outer one then finds their replacements in the memo.
     for mutable, chosen in reversed(match_subnet(supernet, subnet)):
         kept = [name for name in mutable.full_choice_names if name in chosen]
-        choices = {name: copy.deepcopy(mutable.choices[name], memo) for name in kept}
-        memo[id(mutable)] = mutable.build_plain(choices)
+        memo[id(mutable)] = mutable.plain(kept, lambda module: copy.deepcopy(module, memo))
     return copy.deepcopy(supernet, memo)

@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .structures import scale
+
 __all__ = [
     'Begun',
     'Open',
@@ -128,7 +130,7 @@ class Open(NamedTuple):
     def close(self, weight: Tensor | None = None) -> Tensor:
         """Return the output, multiplied by a scalar tensor if one is given."""
         output = self.map if self.norm is None else self.norm(self.map)
-        return output if weight is None else weight * output
+        return output if weight is None else scale(output, weight)
 
 
 def leave_open(module: Any, begun: Begun) -> Open:

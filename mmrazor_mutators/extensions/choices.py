@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ConfigError, did_you_mean
-from ..mutables import MutableModule
+from ..mutables import MutableModule, holder_of
 
 __all__ = [
     'check_choice_names',
@@ -138,5 +138,6 @@ def named_candidates(
     for space in mutator.search_spaces.values():
         for mutable in space['modules']:
             for name in names:
-                if name in mutable.choices:
-                    yield mutable, mutable.choices[name]
+                choices = holder_of(mutable)
+                if choices is not None and name in choices:
+                    yield mutable, choices[name]

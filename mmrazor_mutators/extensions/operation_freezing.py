@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ..checks import check_count
 from ..errors import ConfigError
-from ..mutables import mutables_inside
+from ..mutables import holder_of, mutables_inside
 from ..mutators import Extension
 from ..registry import EXTENSIONS
 from ..search.guards import buffers_kept, frozen, get_rng_state, replayed
@@ -108,7 +108,7 @@ class OperationFreezing(Extension):
         """List the operations that can be frozen, and freeze those that are."""
         for space_id, space in mutator.search_spaces.items():
             for number, mutable in enumerate(space['modules']):
-                for name, operation in mutable.choices.items():
+                for name, operation in (holder_of(mutable) or {}).items():
                     trainable = [n for n, p in operation.named_parameters() if p.requires_grad]
                     inner = mutables_inside(mutable, name)
                     if trainable and not inner and name not in self.ignore_choices:

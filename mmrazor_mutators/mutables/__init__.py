@@ -12,11 +12,18 @@ from .base import MutableModule
 from .differentiable import DifferentiableMutable, GumbelMutable
 from .edge import DifferentiableEdge, GumbelEdge, MutableEdge
 from .live import live_modules, modules_by_choice
+from .modules import ModuleMutable
 from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
 from .partial import PartialChannelOP, PartialChannels
 from .placeholder import Placeholder, convert_placeholders
 from .plain import ParallelSum, SelectedSum
-from .spaces import build_search_spaces, find_chosen, find_mutables, mutables_inside
+from .spaces import (
+    build_search_spaces,
+    find_chosen,
+    find_mutables,
+    holder_of,
+    mutables_inside,
+)
 from .subnet import dump_subnet, load_subnet, match_subnet
 from .traversal import traverse
 
@@ -31,6 +38,7 @@ __all__ = [
     'GumbelEdge',
     'GumbelMutable',
     'GumbelOP',
+    'ModuleMutable',
     'MutableEdge',
     'MutableModule',
     'MutableOP',
@@ -47,6 +55,7 @@ __all__ = [
     'dump_subnet',
     'find_chosen',
     'find_mutables',
+    'holder_of',
     'live_modules',
     'load_subnet',
     'match_subnet',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -43,15 +43,18 @@ class MutableModule(BaseModule):
         init_cfg: As for the host's ``BaseModule``.
 
     Attributes:
-        choices: ``nn.ModuleDict`` of the choices, set by the subclass.
         full_choice_names: Names of the choices before any was removed.
         is_fixed: Whether :meth:`export` made the choice already.
+
+    A choice is a name here.  What it stands for is the business of subclasses: modules, as
+    for operations and edges, or values, such as sizes of a kernel.  A subclass calls
+    :meth:`_set_choice_names` once, when it knows them, and has a ``forward`` and, where
+    networks are exported, a :meth:`plain`.
 
     Raises:
         SearchSpaceError: An illegal ``space_id`` or ``num_chosen``.
     """
 
-    choices: nn.ModuleDict
     _choice_mask: Tensor
 
     def __init__(self, space_id: str, num_chosen: int = 1, init_cfg: Any | None = None) -> None:
@@ -65,65 +68,60 @@ class MutableModule(BaseModule):
         self.num_chosen = num_chosen
         self.is_fixed = False
         self.full_choice_names: tuple[str, ...] = ()
+        self._choice_names: tuple[str, ...] = ()
         self._active_names: tuple[str, ...] = ()
 
     @abstractmethod
-    def forward(self, x: Any) -> Tensor:
-        """Run the choices.
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Run what is chosen."""
 
-        Args:
-            x: A tensor, or for an edge a list with one tensor per choice.
+    def _set_choice_names(self, names: Iterable[str]) -> None:
+        """Take over the names of the choices.
+
+        Raises:
+            SearchSpaceError: Names that are no strings or not distinct, or fewer of them than
+                ``num_chosen``.
         """
-
-    @abstractmethod
-    def build_choices(self, cfg: Any) -> nn.ModuleDict:
-        """Build the choices from ``{name: config or module}``."""
-
-    def _set_choices(self, choices: nn.ModuleDict) -> None:
-        """Take over the choices; every subclass calls this once, when they are built."""
-        if self.num_chosen > len(choices):
+        given = tuple(names)
+        if len(set(given)) != len(given) or not all(isinstance(n, str) and n for n in given):
+            raise SearchSpaceError(
+                f'In space {self.space_id!r}: expected the names of the choices to be distinct '
+                f'strings, but got {list(given)}'
+            )
+        if self.num_chosen > len(given):
             raise SearchSpaceError(
                 f'In space {self.space_id!r}: expected `num_chosen` to be at most the number '
-                f'of choices, {len(choices)} ({", ".join(choices) or "none"}), '
+                f'of choices, {len(given)} ({", ".join(given) or "none"}), '
                 f'but got {self.num_chosen}'
             )
-        self.choices = choices
-        self.full_choice_names = tuple(choices)
+        self.full_choice_names = self._choice_names = given
         # Not persistent: a mask is a passing state, and older checkpoints have none.
         self.register_buffer('_choice_mask', self.build_choice_mask(), persistent=False)
-        self._active_names = self.full_choice_names
-
-    def _name_choices(self, choices: Mapping[str, nn.Module]) -> nn.ModuleDict:
-        """Return the choices as children, whose names have to be legal ones."""
-        named = nn.ModuleDict()
-        for name, choice in choices.items():
-            try:
-                named.add_module(name, choice)
-            except (KeyError, TypeError) as error:
-                raise SearchSpaceError(
-                    f'In space {self.space_id!r}: {name!r} cannot name a choice, because it is '
-                    f'not a legal name of a module ({error})'
-                ) from error
-        return named
+        self._active_names = self.initial_names
 
     @property
     def num_choices(self) -> int:
         """Number of the choices that are still there."""
-        return len(self.choices)
+        return len(self.choice_names)
 
     @property
     def choice_names(self) -> tuple[str, ...]:
         """Names of the choices that are still there."""
-        return tuple(self.choices.keys())
+        return self._choice_names
 
     @property
-    def choice_modules(self) -> tuple[nn.Module, ...]:
-        """Modules of the choices that are still there."""
-        return tuple(self.choices.values())
+    def choice_kinds(self) -> tuple[str, ...]:
+        """What mutables of one space have in common beside the names of the choices."""
+        return ()
+
+    @property
+    def initial_names(self) -> tuple[str, ...]:
+        """Names of the choices that run before any mask is set: all of them."""
+        return self.full_choice_names
 
     def build_choice_mask(self) -> Tensor:
-        """Return a mask that lets every choice run: bool, shape ``(num_choices,)``."""
-        return torch.ones(self.num_choices, dtype=torch.bool)
+        """Return the mask of :attr:`initial_names`: bool, over ``full_choice_names``."""
+        return torch.tensor([name in self.initial_names for name in self.full_choice_names])
 
     def build_space_mask(self) -> Tensor:
         """Return equal sampling weights for all choices: float, shape ``(num_choices,)``."""
@@ -158,7 +156,7 @@ class MutableModule(BaseModule):
         active = tuple(
             name
             for name, runs in zip(self.full_choice_names, mask.tolist(), strict=True)
-            if runs and name in self.choices
+            if runs and name in self.choice_names
         )
         if not active:
             raise SubnetError(
@@ -213,7 +211,7 @@ class MutableModule(BaseModule):
             )
         names = tuple(chosen)
         for name in names:
-            if not isinstance(name, str) or name not in self.choices:
+            if not isinstance(name, str) or name not in self.choice_names:
                 raise SubnetError(
                     f'In space {self.space_id!r}: there is no choice {name!r}; '
                     f'{did_you_mean(str(name), self.choice_names)}'
@@ -226,25 +224,34 @@ class MutableModule(BaseModule):
         return names
 
     def export(self, chosen: Iterable[str]) -> None:
-        """Remove every choice that was not chosen, in place.
+        """Make the choice, in place: nothing else can run any more.
 
         Raises:
             SubnetError: See :meth:`check_chosen`; nothing is removed then.
         """
         names = self.check_chosen(chosen)
-        for name in self.choice_names:
-            if name not in names:
-                self.choices.pop(name)
-        self._active_names = tuple(n for n in self.full_choice_names if n in names)
+        self._choice_names = tuple(n for n in self.full_choice_names if n in names)
+        self._active_names = self._choice_names
         self.is_fixed = True
 
-    @abstractmethod
-    def build_plain(self, choices: Mapping[str, nn.Module]) -> nn.Module:
+    def plain(
+        self, chosen: Sequence[str], duplicate: Callable[[nn.Module], nn.Module]
+    ) -> nn.Module:
         """Return what stands for this mutable in a network without anything to search.
 
         Args:
-            choices: The chosen ones, in the order of ``full_choice_names``.
+            chosen: Names of the choices that are made, in the order of ``full_choice_names``.
+            duplicate: Copies a module of the supernet into the new network.  What is used in
+                several places is copied once, and mutables inside are replaced on the way.
+
+        Raises:
+            SubnetError: A subclass that does not say.
         """
+        raise SubnetError(
+            f'In space {self.space_id!r}: a {type(self).__name__} cannot be exported, because '
+            'it does not say what stands in its place; give it a method `plain(chosen, '
+            'duplicate)` that returns a module, with what it keeps copied by `duplicate`'
+        )
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         super().__setstate__(state)

@@ -12,7 +12,28 @@ from ..functional import gumbel_softmax
 from ..typing import Mixture, Relax
 from .base import MutableModule
 
-__all__ = ['DifferentiableMutable', 'GumbelMutable']
+__all__ = ['DifferentiableMutable', 'GumbelMutable', 'sort_out']
+
+
+def sort_out(
+    mutable: Any, inputs: tuple[Any, ...], arch_param: Tensor | None, relax: Relax | None
+) -> tuple[tuple[Any, ...], Tensor | None, Relax | None]:
+    """Return further inputs of the choices, logits and relaxation.
+
+    Code for MMRazor 0.x passes logits by position as well.  They are looked for there only
+    where nobody has lent any: all else by position goes to the choices.
+    """
+    if arch_param is not None or not inputs:
+        return inputs, arch_param, relax
+    first, *others = inputs
+    if getattr(mutable, 'with_arch_param', True) and not mutable.is_fixed:
+        if relax is None and others and callable(others[0]):
+            relax = others.pop(0)
+        return tuple(others), first, relax
+    shape = (len(mutable.full_choice_names),)
+    if isinstance(first, Tensor) and first.requires_grad and first.shape == shape:
+        inputs = tuple(others)  # Logits that are needed no more.
+    return inputs, None, relax
 
 
 class DifferentiableMutable(MutableModule):

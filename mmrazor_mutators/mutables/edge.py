@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import add
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,15 +10,14 @@ from torch import Tensor, nn
 from ..builder import MUTABLES
 from ..errors import InputError, SearchSpaceError
 from ..typing import Relax
-from .base import MutableModule
-from .differentiable import DifferentiableMutable, GumbelMutable
-from .mixing import mix
+from .differentiable import DifferentiableMutable, GumbelMutable, sort_out
+from .modules import ModuleMutable
 from .plain import SelectedSum
 
 __all__ = ['DifferentiableEdge', 'GumbelEdge', 'MutableEdge']
 
 
-class MutableEdge(MutableModule):
+class MutableEdge(ModuleMutable):
     """A choice among the inputs of a node, each with a module of its own.
 
     Args:
@@ -49,7 +46,7 @@ class MutableEdge(MutableModule):
         """Return the sum of the chosen inputs."""
         return SelectedSum(choices, [self.full_choice_names.index(name) for name in choices])
 
-    def _check_inputs(self, prev_inputs: Sequence[Tensor]) -> None:
+    def _check_inputs(self, prev_inputs: Sequence[Any]) -> None:
         if len(prev_inputs) != len(self.full_choice_names):
             raise InputError(
                 f'In space {self.space_id!r}: expected one input for each of the '
@@ -57,9 +54,10 @@ class MutableEdge(MutableModule):
                 f'but got {len(prev_inputs)}'
             )
 
-    def _sum_active(self, prev_inputs: Sequence[Tensor]) -> Tensor:
-        inputs = dict(zip(self.full_choice_names, prev_inputs, strict=True))
-        return reduce(add, [self.choices[name](inputs[name]) for name in self.active_names])
+    def _sum_active(self, prev_inputs: Sequence[Any], *args: Any, **kwargs: Any) -> Any:
+        given = dict(zip(self.full_choice_names, prev_inputs, strict=True))
+        inputs = [((given[name], *args), kwargs) for name in self.active_names]
+        return self._run(self.active_names, inputs)
 
 
 @MUTABLES.register_module()
@@ -84,24 +82,38 @@ class DifferentiableEdge(DifferentiableMutable, MutableEdge):
 
     def forward(
         self,
-        prev_inputs: Sequence[Tensor],
+        prev_inputs: Sequence[Any],
+        *inputs: Any,
         arch_param: Tensor | None = None,
         relax: Relax | None = None,
-    ) -> Tensor:
+        **kwargs: Any,
+    ) -> Any:
         """Mix or sum the inputs.
 
         Args:
             prev_inputs: One tensor per choice, in the order of the choices,
                 also after some of them were removed.
+            *inputs: Further inputs of every choice.
             arch_param: Logits, shape ``(num_choices,)``; lent by the mutator.
             relax: Turns them into a mixture; lent by the mutator, by default
                 :meth:`compute_arch_probs`.
+            **kwargs: Further inputs of every choice, such as masks.
+
+        Returns:
+            What the choices return, a tensor or a structure of tensors, mixed leaf by leaf.
+
+        Raises:
+            BindingError: See :meth:`mixture`.
+            InputError: Not one input for each choice, or choices whose outputs differ in
+                structure or shape.
         """
         self._check_inputs(prev_inputs)
+        inputs, arch_param, relax = sort_out(self, inputs, arch_param, relax)
         mixture = self.mixture(arch_param, relax)
         if mixture is None:
-            return self._sum_active(prev_inputs)
-        return mix(self.choice_modules, prev_inputs, mixture)
+            return self._sum_active(prev_inputs, *inputs, **kwargs)
+        given = [((x, *inputs), kwargs) for x in prev_inputs]
+        return self._run(self.choice_names, given, mixture)
 
 
 @MUTABLES.register_module()

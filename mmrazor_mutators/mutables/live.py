@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from torch import nn
 
 from .base import MutableModule
-from .spaces import find_mutables
+from .spaces import find_mutables, holder_of
 from .traversal import traverse
 
 __all__ = ['live_modules', 'modules_by_choice']
@@ -25,7 +25,7 @@ def live_modules(
     """
     seen: set[int] = set()
     for root in roots:
-        holders = {id(mutable.choices): mutable for mutable in find_mutables(root)}
+        holders = {id(holder_of(mutable)): mutable for mutable in find_mutables(root)}
 
         def enter(
             parent: nn.Module, name: str, holders: dict[int, MutableModule] = holders
@@ -48,10 +48,10 @@ def modules_by_choice(
     choices of further mutables there.
     """
     mutables = [mutable for root in roots for mutable in find_mutables(root)]
-    holders = {id(mutable.choices) for mutable in mutables}
+    holders = {id(holder_of(mutable)) for mutable in mutables}
     found = []
     for mutable in mutables:
-        for name, choice in mutable.choices.items():
+        for name, choice in (holder_of(mutable) or {}).items():
             below = traverse(choice, lambda parent, _: id(parent) not in holders)
             found.append((mutable, name, [choice, *(child for _, _, child in below)]))
     return found

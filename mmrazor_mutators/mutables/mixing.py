@@ -18,9 +18,11 @@ from ..kernels.graph_nodes import is_plain
 from ..kernels.mixed_edge import Term, mixed_edge
 from ..kernels.native import available
 from ..sharing import Begun, Open, begin, finish, is_hooked, leave_open, run_candidate
+from ..structures import accumulate, lend_gradient, scale
 from ..typing import Mixture
+from .isolation import Call, Inputs, Isolation
 
-__all__ = ['WeightedSum', 'current_sum', 'mix', 'summing_with', 'weighted_sum']
+__all__ = ['WeightedSum', 'current_sum', 'mix', 'mix_calls', 'summing_with', 'weighted_sum']
 
 WeightedSum = Callable[[Sequence[nn.Module], Sequence[Begun], Sequence[Tensor]], Tensor]
 """``(candidates, what they begin with, scalar weights) -> weighted sum of outputs``."""
@@ -61,7 +63,7 @@ def weighted_sum(
     Maps that can be summed up at once are left open until all are there.
     """
     if len(modules) == 1 or not is_plain(*weights):
-        return reduce(_accumulate, map(finish, modules, begun, weights))
+        return reduce(accumulate, map(finish, modules, begun, weights))
     opened = list(map(leave_open, modules, begun))
     norms = _joining(opened)
     total = None
@@ -70,9 +72,9 @@ def weighted_sum(
         sum_up = fused_sum if available() else eager_sum
         total = sum_up(maps, list(norms.values()), [weights[k] for k in norms])
     if total is None:
-        return reduce(_accumulate, (part.close(weights[k]) for k, part in enumerate(opened)))
+        return reduce(accumulate, (part.close(weights[k]) for k, part in enumerate(opened)))
     rest = (k for k in range(len(opened)) if k not in norms)
-    return reduce(_accumulate, (opened[k].close(weights[k]) for k in rest), total)
+    return reduce(accumulate, (opened[k].close(weights[k]) for k in rest), total)
 
 
 def _joining(opened: list[Open]) -> dict[int, BatchNorm | None]:
@@ -84,7 +86,7 @@ def _joining(opened: list[Open]) -> dict[int, BatchNorm | None]:
     found: dict[int, BatchNorm | None] = {}
     shape = None
     for k, (x, norm) in enumerate(opened):
-        if not takes_map(x) or shape not in (None, x.shape):
+        if not isinstance(x, Tensor) or not takes_map(x) or shape not in (None, x.shape):
             continue
         shape = x.shape
         found[k] = None if norm is None else batch_norm_of(norm, shape[1])
@@ -93,7 +95,24 @@ def _joining(opened: list[Open]) -> dict[int, BatchNorm | None]:
     return found
 
 
-def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture) -> Tensor:
+def mix(modules: Sequence[nn.Module], inputs: Sequence[Any], mixture: Mixture) -> Any:
+    """Mix the outputs of candidates with one input each; see :func:`mix_calls`.
+
+    >>> import torch
+    >>> x = torch.tensor([[1.0, -2.0]])
+    >>> mixture = Mixture(torch.tensor([0.25, 0.75]))
+    >>> mix([nn.Identity(), nn.ReLU()], [x, x], mixture)
+    tensor([[ 1.0000, -0.5000]])
+    """
+    return mix_calls(modules, [((x,), {}) for x in inputs], mixture, Isolation())
+
+
+def mix_calls(
+    modules: Sequence[nn.Module],
+    inputs: Sequence[Inputs],
+    mixture: Mixture,
+    isolation: Isolation,
+) -> Any:
     r"""Mix the outputs of candidates: :math:`\sum_i w_i\, o_i(x_i)`.
 
     A candidate that declares ``is_zero`` is not run, since its product is
@@ -105,14 +124,16 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
 
     Args:
         modules: One candidate per choice.
-        inputs: The input of each candidate.
+        inputs: The arguments of each candidate, ``(args, kwargs)``.
         mixture: Weights of shape ``(num_choices,)``, and the paths to run.
+        isolation: Knows which of them change their input.
 
-    >>> import torch
-    >>> x = torch.tensor([[1.0, -2.0]])
-    >>> mixture = Mixture(torch.tensor([0.25, 0.75]))
-    >>> mix([nn.Identity(), nn.ReLU()], [x, x], mixture)
-    tensor([[ 1.0000, -0.5000]])
+    Returns:
+        What they return, a tensor or a structure of tensors, mixed leaf by leaf.
+
+    Raises:
+        Mismatch: Outputs that cannot be added up.
+        InputChanged: See :meth:`Isolation.watching`.
     """
     weights = mixture.weights.unbind()
     everything = range(len(modules))
@@ -120,28 +141,32 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Tensor], mixture: Mixture
     zeros = {i for i in everything if getattr(modules[i], 'is_zero', False)}
     # Where all that runs is zero, one of them still has to give the shape.
     live = [i for i in paths if i not in zeros] or list(paths)[:1]
-    total = _mix_all(
-        [modules[i] for i in live], [inputs[i] for i in live], [weights[i] for i in live]
-    )
-    for i in mixture.silent:
-        if i not in zeros:
+    silent = [i for i in mixture.silent if i not in zeros]
+    running = [*live, *silent]
+
+    traced = _running.weighted_sum is not None or torch.compiler.is_compiling()
+    given = [inputs[i] for i in running]
+    with isolation.watching(given):
+        pairs = [isolation.call(modules[i], *inputs[i], traced) for i in running]
+        calls, firsts = [call for call, _ in pairs], [x for _, x in pairs]
+        count = len(live)
+        total = _mix_all(calls[:count], firsts[:count], [weights[i] for i in live])
+        for i, call, x in zip(silent, calls[count:], firsts[count:], strict=True):
             with torch.no_grad():
-                output = run_candidate(modules[i], inputs[i])
-            total = _accumulate(total, weights[i] * output)
+                output = run_candidate(call, x)
+            total = accumulate(total, scale(output, weights[i]))
     if not mixture.weights.requires_grad:
         return total
     bare = [weights[i] for i in everything if i not in paths and i not in mixture.silent]
     if not bare:
         return total
-    lent = reduce(add, bare)
-    return total + (lent - lent.detach())
+    return lend_gradient(total, reduce(add, bare))
 
 
-def _mix_all(
-    modules: Sequence[nn.Module], inputs: Sequence[Tensor], weights: Sequence[Tensor]
-) -> Tensor:
+def _mix_all(modules: Sequence[Any], inputs: Sequence[Any], weights: Sequence[Tensor]) -> Any:
     """Return the weighted sum of all candidates, in one call as far as a kernel knows them."""
-    compute = _running.weighted_sum
+    plain = not any(isinstance(module, Call) for module in modules)
+    compute = _running.weighted_sum if plain else None
     terms = {} if compute else _terms(modules, inputs)
     sums: list[Tensor] = []
     if any(term.weight is not None for term in terms.values()):
@@ -153,7 +178,7 @@ def _mix_all(
         begun = [begin(modules[k], inputs[k]) for k in rest]
         compute = compute or weighted_sum
         sums.append(compute([modules[k] for k in rest], begun, [weights[k] for k in rest]))
-    return reduce(_accumulate, sums)
+    return reduce(accumulate, sums)
 
 
 def _terms(modules: Sequence[Any], inputs: Sequence[Tensor]) -> dict[int, Term]:
@@ -167,9 +192,3 @@ def _terms(modules: Sequence[Any], inputs: Sequence[Tensor]) -> dict[int, Term]:
             if term is not None:
                 found[k] = term
     return found
-
-
-def _accumulate(total: Tensor, term: Tensor) -> Tensor:
-    """Return ``total + term``; ``total`` is a new tensor that nobody else needs."""
-    alike = total.shape == term.shape and total.dtype == term.dtype
-    return total.add_(term) if alike else total + term

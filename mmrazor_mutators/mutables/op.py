@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import reduce
-from operator import add
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,15 +10,14 @@ from torch import Tensor, nn
 from ..builder import MUTABLES, build_op
 from ..errors import SearchSpaceError
 from ..typing import ConfigDict, Relax
-from .base import MutableModule
-from .differentiable import DifferentiableMutable, GumbelMutable
-from .mixing import mix
+from .differentiable import DifferentiableMutable, GumbelMutable, sort_out
+from .modules import ModuleMutable
 from .plain import ParallelSum
 
 __all__ = ['DifferentiableOP', 'GumbelOP', 'MutableOP', 'OneShotOP']
 
 
-class MutableOP(MutableModule):
+class MutableOP(ModuleMutable):
     """A choice among operations that all see the same input.
 
     Args:
@@ -70,8 +67,8 @@ class MutableOP(MutableModule):
         """Return the chosen operation, or the sum of several."""
         return next(iter(choices.values())) if len(choices) == 1 else ParallelSum(choices)
 
-    def _sum_active(self, x: Any) -> Tensor:
-        return reduce(add, [self.choices[name](x) for name in self.active_names])
+    def _sum_active(self, *args: Any, **kwargs: Any) -> Any:
+        return self._run(self.active_names, [(args, kwargs)] * len(self.active_names))
 
 
 @MUTABLES.register_module()
@@ -82,7 +79,7 @@ class OneShotOP(MutableOP):
         **kwargs: As for :class:`MutableOP`; ``num_chosen`` must be 1.
 
     Shapes:
-        ``x``: whatever the choices take; returns what they return.
+        The arguments: whatever the choices take; returns what they return.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -93,9 +90,9 @@ class OneShotOP(MutableOP):
                 f'but got {self.num_chosen}'
             )
 
-    def forward(self, x: Any) -> Tensor:
-        """Sum what the active choices make of ``x``."""
-        return self._sum_active(x)
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
+        """Sum what the active choices make of the arguments."""
+        return self._sum_active(*inputs, **kwargs)
 
 
 @MUTABLES.register_module()
@@ -116,20 +113,36 @@ class DifferentiableOP(DifferentiableMutable, MutableOP):
     """
 
     def forward(
-        self, x: Any, arch_param: Tensor | None = None, relax: Relax | None = None
-    ) -> Tensor:
+        self,
+        x: Any,
+        *inputs: Any,
+        arch_param: Tensor | None = None,
+        relax: Relax | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Mix the choices.
 
         Args:
             x: The input of every choice.
+            *inputs: Further inputs of every choice.
             arch_param: Logits, shape ``(num_choices,)``; lent by the mutator.
             relax: Turns them into a mixture; lent by the mutator, by default
                 :meth:`compute_arch_probs`.
+            **kwargs: Further inputs of every choice, such as masks.
+
+        Returns:
+            What the choices return, a tensor or a structure of tensors, mixed leaf by leaf.
+
+        Raises:
+            BindingError: See :meth:`mixture`.
+            InputError: Choices whose outputs differ in structure or shape.
         """
+        inputs, arch_param, relax = sort_out(self, inputs, arch_param, relax)
         mixture = self.mixture(arch_param, relax)
         if mixture is None:
-            return self._sum_active(x)
-        return mix(self.choice_modules, [x] * self.num_choices, mixture)
+            return self._sum_active(x, *inputs, **kwargs)
+        given = ((x, *inputs), kwargs)
+        return self._run(self.choice_names, [given] * self.num_choices, mixture)
 
 
 @MUTABLES.register_module()

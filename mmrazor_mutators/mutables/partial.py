@@ -130,15 +130,22 @@ class PartialChannelOP(DifferentiableOP):
         self.channel_proportion = channel_proportion
 
     def forward(
-        self, x: Any, arch_param: Tensor | None = None, relax: Relax | None = None
-    ) -> Tensor:
+        self,
+        x: Any,
+        *inputs: Any,
+        arch_param: Tensor | None = None,
+        relax: Relax | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Mix the choices on the first channels, and shuffle the others in.
 
         Args:
             x: Shape ``(N, C, H, W)``; C is a multiple of ``channel_proportion``.
+            *inputs: Further inputs of every choice.
             arch_param: Logits, shape ``(num_choices,)``; lent by the mutator.
             relax: Turns them into a mixture; lent by the mutator, by default
                 :meth:`compute_arch_probs`.
+            **kwargs: Further inputs of every choice.
 
         Raises:
             InputError: Channels that cannot be divided, or choices that return
@@ -146,7 +153,11 @@ class PartialChannelOP(DifferentiableOP):
                 or half of it.
         """
         mix = super().forward
-        return _on_part(lambda part: mix(part, arch_param, relax), x, self.channel_proportion)
+
+        def run(part: Tensor) -> Tensor:
+            return mix(part, *inputs, arch_param=arch_param, relax=relax, **kwargs)
+
+        return _on_part(run, x, self.channel_proportion)
 
     def build_plain(self, choices: Mapping[str, nn.Module]) -> nn.Module:
         """Return the chosen operation with its bypass, or the sum of several."""

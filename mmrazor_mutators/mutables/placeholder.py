@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..builder import build_mutable
@@ -21,7 +22,8 @@ class Placeholder(nn.Module):
 
     The architecture says where (``space_id``) and with which shapes
     (``choice_args``); the mutator's ``placeholder_mapping`` says what:
-    for each group the config of a mutable with its choices.
+    for each group the config of a mutable with its choices.  What fills the hole gets the
+    device, the dtype and the mode of the hole, which moves with the architecture.
 
     Args:
         group: Which entry of the ``placeholder_mapping`` fills the hole.
@@ -62,6 +64,8 @@ class Placeholder(nn.Module):
                 f'None, but got {default!r}'
             )
         self.default = default
+        # Moves with the supernet, and so tells where what will stand here has to be.
+        self.register_buffer('_place', torch.empty(0), persistent=False)
         if isinstance(choices, nn.Module):
             # A child like any other: it moves between devices before the search.
             self.choices = choices
@@ -138,4 +142,7 @@ def _build(
             f'Expected placeholder_mapping[{group!r}] to be the config of a mutable, but got '
             f'{mutable_cfg!r}'
         )
-    return build_mutable({**placeholder.placeholder_kwargs, **mutable_cfg})
+    mutable = build_mutable({**placeholder.placeholder_kwargs, **mutable_cfg})
+    mutable.to(placeholder._place)
+    # A part of a template may stay in eval mode while all else is trained.
+    return mutable if placeholder.training else mutable.eval()

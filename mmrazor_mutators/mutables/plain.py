@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import reduce
-from operator import add
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
+
+from ..structures import total
 
 __all__ = ['ParallelSum', 'SelectedSum']
 
@@ -27,9 +27,9 @@ class ParallelSum(nn.Module):
         super().__init__()
         self.choices = nn.ModuleDict(choices)
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Return the sum over all operations."""
-        return reduce(add, [choice(x) for choice in self.choices.values()])
+        return total([choice(*inputs, **kwargs) for choice in self.choices.values()])
 
 
 class SelectedSum(nn.Module):
@@ -49,10 +49,10 @@ class SelectedSum(nn.Module):
         self.choices = nn.ModuleDict(choices)
         self.indices = tuple(indices)
 
-    def forward(self, prev_inputs: Sequence[Tensor]) -> Tensor:
+    def forward(self, prev_inputs: Sequence[Any], *inputs: Any, **kwargs: Any) -> Any:
         """Return the sum over the selected inputs."""
         selected = zip(self.indices, self.choices.values(), strict=True)
-        return reduce(add, [choice(prev_inputs[index]) for index, choice in selected])
+        return total([m(prev_inputs[index], *inputs, **kwargs) for index, m in selected])
 
     def extra_repr(self) -> str:
         """Show which inputs are read."""

@@ -10,9 +10,16 @@ from torch import nn
 from ..errors import SearchSpaceError
 from ..typing import SearchSpaces
 from .base import MutableModule
+from .modules import ModuleMutable
 from .traversal import traverse
 
-__all__ = ['build_search_spaces', 'find_chosen', 'find_mutables', 'mutables_inside']
+__all__ = [
+    'build_search_spaces',
+    'find_chosen',
+    'find_mutables',
+    'holder_of',
+    'mutables_inside',
+]
 
 
 def find_mutables(supernet: nn.Module) -> Iterator[MutableModule]:
@@ -26,7 +33,13 @@ def find_mutables(supernet: nn.Module) -> Iterator[MutableModule]:
 
 def mutables_inside(mutable: MutableModule, choice_name: str) -> list[MutableModule]:
     """Return the mutables inside one choice of ``mutable``, outer ones first."""
-    return list(find_mutables(mutable.choices[choice_name]))
+    holder = holder_of(mutable)
+    return [] if holder is None else list(find_mutables(holder[choice_name]))
+
+
+def holder_of(mutable: MutableModule) -> nn.ModuleDict | None:
+    """Return what holds the choices of ``mutable``; ``None`` where they are values."""
+    return mutable.choices if isinstance(mutable, ModuleMutable) else None
 
 
 def find_chosen(
@@ -45,7 +58,7 @@ def find_chosen(
         for module in chain([root], (child for _, _, child in below)):
             if isinstance(module, MutableModule) and id(module) not in seen:
                 seen.add(id(module))
-                chosen = chosen_in[id(module.choices)] = choose(module)
+                chosen = chosen_in[id(holder_of(module))] = choose(module)
                 yield module, chosen
 
 
@@ -88,7 +101,7 @@ def _traits(mutable: MutableModule) -> dict[str, object]:
     return {
         'type': type(mutable).__name__,
         'choices': mutable.full_choice_names,
-        'kinds of choices': tuple(type(m).__name__ for m in mutable.choice_modules),
+        'kinds of choices': mutable.choice_kinds,
         'num_chosen': mutable.num_chosen,
         'with_arch_param': getattr(mutable, 'with_arch_param', None),
     }
