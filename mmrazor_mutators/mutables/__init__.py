@@ -17,6 +17,8 @@ from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
 from .partial import PartialChannelOP, PartialChannels
 from .placeholder import Placeholder, convert_placeholders
 from .plain import ParallelSum, SelectedSum
+from .plan import Member, SearchPlan, Tie, find_plans, plan_of, set_plan
+from .sizes import DifferentiableChannel, DifferentiableKernel
 from .spaces import (
     build_search_spaces,
     find_chosen,
@@ -26,18 +28,23 @@ from .spaces import (
 )
 from .subnet import dump_subnet, load_subnet, match_subnet
 from .traversal import traverse
+from .value import DifferentiableValue
 
 __all__ = [
     'AliasedMutable',
     'DiffChoiceRoute',
     'DiffMutableOP',
+    'DifferentiableChannel',
     'DifferentiableEdge',
+    'DifferentiableKernel',
     'DifferentiableMutable',
     'DifferentiableOP',
+    'DifferentiableValue',
     'GumbelChoiceRoute',
     'GumbelEdge',
     'GumbelMutable',
     'GumbelOP',
+    'Member',
     'ModuleMutable',
     'MutableEdge',
     'MutableModule',
@@ -49,17 +56,22 @@ __all__ = [
     'PartialChannelOP',
     'PartialChannels',
     'Placeholder',
+    'SearchPlan',
     'SelectedSum',
+    'Tie',
     'build_search_spaces',
     'convert_placeholders',
     'dump_subnet',
     'find_chosen',
     'find_mutables',
+    'find_plans',
     'holder_of',
     'live_modules',
     'load_subnet',
     'match_subnet',
     'modules_by_choice',
     'mutables_inside',
+    'plan_of',
+    'set_plan',
     'traverse',
 ]

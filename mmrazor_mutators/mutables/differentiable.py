@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -42,10 +43,18 @@ class DifferentiableMutable(MutableModule):
     Args:
         with_arch_param: Whether this space has an architecture parameter of
             its own.  Without one the choices are simply summed.
+        original: The choice that the network had before there was one to make.  It
+            runs by itself as long as no architecture parameter is lent.
         **kwargs: As for the mutable that this class is combined with.
+
+    Raises:
+        SearchSpaceError: An ``original`` that is no choice.
     """
 
-    def __init__(self, with_arch_param: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, with_arch_param: bool = True, original: str | None = None, **kwargs: Any
+    ) -> None:
+        self.original = original
         super().__init__(**kwargs)
         if not isinstance(with_arch_param, bool):
             raise SearchSpaceError(
@@ -53,6 +62,20 @@ class DifferentiableMutable(MutableModule):
                 f'but got {with_arch_param!r}'
             )
         self.with_arch_param = with_arch_param
+
+    def _set_choice_names(self, names: Iterable[str]) -> None:
+        given = tuple(names)
+        if self.original is not None and self.original not in given:
+            raise SearchSpaceError(
+                f'In space {self.space_id!r}: expected `original` to be one of the choices '
+                f'{", ".join(map(str, given))}, but got {self.original!r}'
+            )
+        super()._set_choice_names(given)
+
+    @property
+    def initial_names(self) -> tuple[str, ...]:
+        """Names of the choices that run before any mask is set: the original, or all."""
+        return self.full_choice_names if self.original is None else (self.original,)
 
     def build_arch_param(self) -> nn.Parameter | None:
         """Return logits of shape ``(num_choices,)`` close to zero, 1e-3 N(0, 1)."""
@@ -68,14 +91,17 @@ class DifferentiableMutable(MutableModule):
         return arch_param.softmax(-1)
 
     def mixture(self, arch_param: Tensor | None, relax: Relax | None) -> Mixture | None:
-        """Return how to mix the choices, or ``None`` if they are to be summed.
+        """Return how to mix the choices, or ``None`` if those that run are to be summed.
 
         Raises:
-            BindingError: The space has an architecture parameter, but none came.
+            BindingError: The space has an architecture parameter and no original, but no
+                parameter came.
         """
         if self.is_fixed or not self.with_arch_param:
             return None
         if arch_param is None:
+            if self.original is not None:
+                return None
             raise BindingError(
                 f'The mutable of space {self.space_id!r} got no `arch_param`; call '
                 'mutator.prepare_from_supernet(supernet) first, or pass one to forward'

@@ -19,7 +19,9 @@ from mmrazor_mutators.mutators import bind, release
 from mmrazor_mutators.typing import Mixture
 
 CONCRETE = {
-    name: cls for name, cls in mm.MUTABLES.module_dict.items() if not inspect.isabstract(cls)
+    name: cls
+    for name, cls in mm.MUTABLES.module_dict.items()
+    if issubclass(cls, mm.mutables.ModuleMutable) and not inspect.isabstract(cls)
 }
 NAMES = ('none', 'linear', 'norm', 'deep')
 # What lets a mutable take candidates that change the width, and keeps one of them.
