@@ -52,8 +52,11 @@ from .extensions import (
 )
 from .mutables import (
     DiffChoiceRoute,
+    DifferentiableChannel,
     DifferentiableEdge,
+    DifferentiableKernel,
     DifferentiableOP,
+    DifferentiableValue,
     DiffMutableOP,
     GumbelChoiceRoute,
     GumbelEdge,
@@ -101,6 +104,7 @@ from .registry import (
     OPS,
 )
 from .search import BilevelSearch
+from .searchable import make_searchable, restore_original
 from .version import __version__
 
 __all__ = [
@@ -124,9 +128,12 @@ __all__ = [
     'DartsSupernet',
     'DiffChoiceRoute',
     'DiffMutableOP',
+    'DifferentiableChannel',
     'DifferentiableEdge',
+    'DifferentiableKernel',
     'DifferentiableMutator',
     'DifferentiableOP',
+    'DifferentiableValue',
     'DrNASMutator',
     'EntropyRegularizer',
     'ExpectedCost',
@@ -175,4 +182,6 @@ __all__ = [
     'build_op',
     'dump_subnet',
     'load_subnet',
+    'make_searchable',
+    'restore_original',
 ]

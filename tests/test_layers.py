@@ -27,6 +27,7 @@ ROOMS: list[tuple[int, set[str]]] = [
     (2, {'optim'}),
     (3, {'architectures'}),
     (3, {'export'}),
+    (3, {'searchable'}),
     (4, {'mutators'}),
     (5, {'search'}),
     (6, {'algorithms'}),

@@ -11,6 +11,7 @@ from .aliases import (
 from .base import MutableModule
 from .differentiable import DifferentiableMutable, GumbelMutable
 from .edge import DifferentiableEdge, GumbelEdge, MutableEdge
+from .layers import SearchableLayer, make_searchable_layer, restore_layer
 from .live import live_modules, modules_by_choice
 from .modules import ModuleMutable
 from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
@@ -18,6 +19,7 @@ from .partial import PartialChannelOP, PartialChannels
 from .placeholder import Placeholder, convert_placeholders
 from .plain import ParallelSum, SelectedSum
 from .plan import Member, SearchPlan, Tie, find_plans, plan_of, set_plan
+from .settling import settle
 from .sizes import DifferentiableChannel, DifferentiableKernel
 from .spaces import (
     build_search_spaces,
@@ -57,6 +59,7 @@ __all__ = [
     'PartialChannels',
     'Placeholder',
     'SearchPlan',
+    'SearchableLayer',
     'SelectedSum',
     'Tie',
     'build_search_spaces',
@@ -68,10 +71,13 @@ __all__ = [
     'holder_of',
     'live_modules',
     'load_subnet',
+    'make_searchable_layer',
     'match_subnet',
     'modules_by_choice',
     'mutables_inside',
     'plan_of',
+    'restore_layer',
     'set_plan',
+    'settle',
     'traverse',
 ]

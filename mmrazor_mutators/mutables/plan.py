@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -24,11 +24,16 @@ class Member:
         module: The layer; the same object as in the supernet.
         axis: Whether they are its inputs or its outputs.
         alive: Bool, shape ``(num_choices, num_features)``: which features each choice keeps.
+        parameter: Name of a parameter of ``module`` that belongs to no layer, which has the
+            features on its dimension ``dim``; ``None`` for a layer.
+        dim: See ``parameter``.
     """
 
     module: nn.Module
     axis: Axis
     alive: Tensor
+    parameter: str | None = None
+    dim: int = 0
 
 
 @dataclass
@@ -58,12 +63,12 @@ class SearchPlan:
     Attributes:
         ties: One for each space of widths.
         example_inputs: ``(args, kwargs)`` that the model can be called with.
-        undo: What puts the model back, in the order in which it was changed.
+        replaced: ``(parent, name, original)`` of the modules that mutables stand for.
     """
 
     ties: list[Tie] = field(default_factory=list)
     example_inputs: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
-    undo: list[Callable[[], None]] = field(default_factory=list)
+    replaced: list[tuple[nn.Module, str, nn.Module]] = field(default_factory=list)
 
     def members_of(self, module: nn.Module) -> Iterator[tuple[Tie, Member]]:
         """Yield the ties that a layer belongs to, with its part in each."""

@@ -1,0 +1,219 @@
+"""From any model to a supernet, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..copies import SavedBuffers
+from ..errors import BindingError, InputError, SearchSpaceError
+from ..mutables import (
+    SearchableLayer,
+    SearchPlan,
+    find_mutables,
+    plan_of,
+    restore_layer,
+    set_plan,
+    traverse,
+)
+from .alternatives import build_alternatives, like_of
+from .kernels import add_kernel
+from .proof import prove, run
+from .rules import MODULE_KINDS, Place, find_places, parse_rules
+from .ties import TieFinder
+from .widths import add_heads, add_width
+
+__all__ = ['make_searchable', 'restore_original']
+
+_WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+
+def make_searchable(
+    model: nn.Module, rules: Sequence[Mapping[str, Any]], example_inputs: Any
+) -> nn.Module:
+    """Turn a model into a supernet: the same object, in which rules give places a choice.
+
+    The original is a choice everywhere, by identity and with its weights, and it is what runs
+    until a mutator is prepared.  Before anything stays changed, smaller networks are
+    exported from a copy and compared with it: what cannot work is an error, and the model
+    is as it was.
+
+    Args:
+        model: Any module.
+        rules: A list of dicts, each with ``match`` (a wildcard of qualified names or the name
+            of a type, a type, a predicate of name and module, or a list of these), optionally
+            ``space`` (an id that all matches share), and one or more of
+
+            - ``ops``: ``{name: module or config}``, or a function of the original;
+            - ``kernel_size``: sizes of a convolution's kernel;
+            - ``width``: output channels, as counts or as fractions (floats up to 1), of the
+              layer and of all that is tied to it;
+            - ``expansion``: hidden channels of a block as multiples of what it reads;
+            - ``ffn``: hidden units of a block, as ``width``;
+            - ``heads``: numbers of heads of a module that attends;
+            - ``depth``: ``True`` for a block that may be left out;
+            - ``activation`` and ``norm``: names, such as ``'silu'`` and ``'gn'``, or configs.
+        example_inputs: A tensor, a tuple of positional or a dict of keyword arguments that
+            the model can be called with.
+
+    Returns:
+        ``model``.
+
+    Raises:
+        ConfigError: Rules of another form.
+        InputError: Inputs that do not pass the model.
+        BindingError: The model is a supernet already.
+        SearchSpaceError: A rule that matches nothing, or a choice that cannot work.
+
+    >>> import mmrazor_mutators as mm
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> rules = [dict(match='0', width=[0.5, 1.0]), dict(match='ReLU', activation=['silu'])]
+    >>> supernet = mm.make_searchable(model, rules, torch.zeros(1, 4))
+    >>> mutator = mm.DartsMutator()
+    >>> mutator.prepare_from_supernet(supernet)
+    >>> {space: info['choice_names'] for space, info in mutator.search_spaces.items()}
+    {'1': ('original', 'silu'), '0': ('w4', 'w8')}
+    >>> mutator.export_subnet(supernet, {'0': {'chosen': ['w4']}, '1': {'chosen': ['silu']}})
+    Sequential(
+      (0): Linear(in_features=4, out_features=4, bias=True)
+      (1): SiLU()
+      (2): Linear(in_features=4, out_features=2, bias=True)
+    )
+    """
+    parsed = parse_rules(rules)
+    _check_model(model)
+    plan = SearchPlan(example_inputs=_arguments(example_inputs))
+    before = _first_run(model, plan)
+    places = find_places(model, parsed)
+    set_plan(model, plan)
+    try:
+        _convert(model, places, plan)
+        prove(model, plan, before)
+    except BaseException:
+        restore_original(model)
+        raise
+    return model
+
+
+def restore_original(supernet: nn.Module) -> None:
+    """Undo :func:`make_searchable`, in place; weights are what they are by now.
+
+    Raises:
+        BindingError: A mutator is bound still, or there is nothing to undo.
+    """
+    plan = plan_of(supernet)
+    if plan is None:
+        raise BindingError(
+            f'This {type(supernet).__name__} was not made by make_searchable, so that there '
+            'is nothing to restore'
+        )
+    if any('forward' in vars(mutable) for mutable in find_mutables(supernet)):
+        raise BindingError(
+            'A mutator is bound to this supernet; call mutator.release(supernet) first'
+        )
+    for module in list(supernet.modules()):
+        if isinstance(module, SearchableLayer):
+            restore_layer(module)
+    for parent, name, original in reversed(plan.replaced):
+        parent._modules[name] = original
+    set_plan(supernet, None)
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise InputError(f'Expected a model to be an nn.Module, but got {type(model).__name__}')
+    for name, module in model.named_modules():
+        if isinstance(module, _WRAPPERS):
+            where = f'at {name!r}' if name else 'around the model'
+            raise SearchSpaceError(
+                f'There is a {type(module).__name__} {where}; make its `.module` searchable, '
+                'prepare the mutator, and wrap the supernet then'
+            )
+        if plan_of(module) is not None or isinstance(module, SearchableLayer):
+            raise BindingError(
+                f'This {type(model).__name__} is a supernet already; call '
+                'restore_original(supernet) before giving it other rules'
+            )
+
+
+def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, (tuple, list)):
+        return tuple(example_inputs), {}
+    if isinstance(example_inputs, Tensor):
+        return (example_inputs,), {}
+    raise InputError(
+        'Expected `example_inputs` to be a tensor, a tuple of arguments or a dict of keyword '
+        f'arguments, but got {type(example_inputs).__name__}'
+    )
+
+
+def _first_run(model: nn.Module, plan: SearchPlan) -> Any:
+    try:
+        return run(model, plan)
+    except Exception as error:  # Whatever a model raises that does not take the inputs.
+        raise InputError(
+            f'`example_inputs` do not pass {type(model).__name__}: {type(error).__name__}: '
+            f'{error}'
+        ) from error
+
+
+def _convert(model: nn.Module, places: Sequence[Place], plan: SearchPlan) -> None:
+    inner_first = sorted(places, key=lambda place: -place.name.count('.'))
+    for place in inner_first:
+        if place.kind in MODULE_KINDS:
+            _replace(model, place, plan)
+    widths = [place for place in places if place.kind in ('width', 'expansion', 'ffn')]
+    finder = TieFinder(model, plan) if widths else None
+    for place in places:
+        if place.kind == 'kernel_size':
+            add_kernel(place)
+        elif place.kind == 'heads':
+            add_heads(place, plan)
+        elif finder is not None and place in widths:
+            add_width(place, model, finder, plan)
+
+
+def _replace(model: nn.Module, place: Place, plan: SearchPlan) -> None:
+    """Put alternatives beside a module, at every place where it stands."""
+    _check_shape(model, place, plan)
+    standing = [
+        (parent, name) for parent, name, child in traverse(model) if child is place.module
+    ]
+    mutable = build_alternatives(place, like_of(place.module, model))
+    for parent, name in standing:
+        plan.replaced.append((parent, name, place.module))
+        parent._modules[name] = mutable
+
+
+def _check_shape(model: nn.Module, place: Place, plan: SearchPlan) -> None:
+    """Refuse a block that cannot be left out, since it changes the shape of its input."""
+    if place.kind != 'depth':
+        return
+    seen: list[tuple[Any, Any]] = []
+
+    def note(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        seen.append((_shape(first), _shape(output)))
+
+    handle = place.module.register_forward_hook(note, with_kwargs=True)
+    saved = SavedBuffers(model)
+    try:
+        run(model, plan)
+    finally:
+        handle.remove()
+        saved.put_back()
+    for came, went in seen:
+        if came != went or came is None:
+            raise SearchSpaceError(
+                f'At {place}: it cannot be left out, because it makes {went} of {came}; leave '
+                'it out of the rule, which suits blocks that return the shape of their input'
+            )
+
+
+def _shape(value: Any) -> Any:
+    return tuple(value.shape) if isinstance(value, torch.Tensor) else None

@@ -1,0 +1,180 @@
+"""Which features of a model live and die together.
+
+The graph is torch-pruning's (Fang et al., DepGraph, CVPR 2023): it traces one forward pass by
+its autograd graph, and so knows residual sums, concatenations, depthwise convolutions and
+reshapes of code that no symbolic tracer can follow.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from ..errors import HostError, SearchSpaceError
+from ..mutables import ModuleMutable, SearchPlan, find_mutables, set_plan
+
+__all__ = ['Linked', 'TieFinder', 'num_features']
+
+CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+class Linked(NamedTuple):
+    """Features of a layer that hang on those of another one.
+
+    Attributes:
+        module: The layer.
+        axis: ``'in'`` or ``'out'``.
+        own: Its features.
+        root: On which feature of the other layer each of them hangs.
+        parameter: See :class:`~mmrazor_mutators.mutables.Member`.
+        dim: See there.
+    """
+
+    module: nn.Module
+    axis: Any
+    own: list[int]
+    root: list[int]
+    parameter: str | None = None
+    dim: int = 0
+
+
+def num_features(module: Any, axis: str) -> int:
+    """Return how many features a layer has on one side.
+
+    >>> num_features(nn.Linear(3, 4), 'in')
+    3
+    """
+    if isinstance(module, (*CONVS, *TRANSPOSED)):
+        return int(module.in_channels if axis == 'in' else module.out_channels)
+    if isinstance(module, nn.Linear):
+        return int(module.in_features if axis == 'in' else module.out_features)
+    for name in ('num_features', 'num_channels', 'embedding_dim', 'embed_dim'):
+        if isinstance(getattr(module, name, None), int):
+            return int(getattr(module, name))
+    shape = getattr(module, 'normalized_shape', None)
+    if shape is not None:
+        return int(shape[-1])
+    return int(module.weight.shape[0])
+
+
+class TieFinder:
+    """Follows features through a model; nothing in it changes.
+
+    Where modules are chosen, all of them are followed: what comes out of one place has the
+    same features whichever is chosen.
+
+    Args:
+        model: The model, whose alternatives may be there already.
+        plan: Knows inputs that it can be called with.
+
+    Raises:
+        HostError: There is no torch-pruning.
+        SearchSpaceError: The model cannot be traced.
+    """
+
+    def __init__(self, model: nn.Module, plan: SearchPlan) -> None:
+        try:
+            import torch_pruning
+        except ImportError as error:
+            raise HostError(
+                'Choosing widths needs torch-pruning, which finds the layers that have to '
+                f'agree, but it cannot be imported ({error}); install it with: pip install '
+                'torch-pruning'
+            ) from error
+        self._tp = torch_pruning
+        twin = copy.deepcopy(model)
+        set_plan(twin, None)
+        for mutable in find_mutables(twin):
+            if isinstance(mutable, ModuleMutable):
+                setattr(mutable, 'with_arch_param', False)  # noqa: B010
+                mutable.set_choice_mask(torch.ones(len(mutable.full_choice_names)))
+        pairs = list(zip(twin.modules(), model.modules(), strict=True))
+        self._originals = {id(ours): theirs for ours, theirs in pairs}
+        self._twins = {id(theirs): ours for ours, theirs in pairs}
+        self._owners = {
+            id(parameter): (self._originals[id(part)], name)
+            for part in twin.modules()
+            for name, parameter in part._parameters.items()
+            if parameter is not None
+        }
+        for parameter in twin.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+        self._graph = self._trace(twin.eval(), plan)
+
+    def _trace(self, twin: nn.Module, plan: SearchPlan) -> Any:
+        args, kwargs = copy.deepcopy(plan.example_inputs)
+
+        def call(model: nn.Module, _: Any) -> Any:
+            return model(*args, **kwargs)
+
+        graph = self._tp.DependencyGraph()
+        with warnings.catch_warnings(), torch.enable_grad():
+            warnings.simplefilter('ignore')
+            try:
+                graph.build_dependency(
+                    twin, example_inputs=args, forward_fn=call, verbose=False
+                )
+            except Exception as error:  # Whatever a tracer raises on a user's code.
+                raise SearchSpaceError(
+                    f'{type(twin).__name__} cannot be traced, so that nobody knows which '
+                    f'layers have to agree on a width: {type(error).__name__}: {error}; leave '
+                    'out `width`, `expansion` and `ffn`, or let forward() return tensors that '
+                    'depend on all parameters'
+                ) from error
+        return graph
+
+    def linked(self, module: nn.Module) -> list[Linked]:
+        """Return all features that hang on those that a layer returns, its own first.
+
+        Raises:
+            SearchSpaceError: A layer that has no features or does not run.
+        """
+        twin = self._twins[id(module)]
+        pruner = self._graph.get_pruner_of_module(twin)
+        if pruner is None or twin not in self._graph.module2node:
+            raise SearchSpaceError(
+                f'A {type(module).__name__} was expected to return features and to run in a '
+                'forward pass, but it does not'
+            )
+        group = self._graph.get_pruning_group(
+            twin, pruner.prune_out_channels, list(range(num_features(module, 'out')))
+        )
+        found = []
+        for item in group.items:
+            target = item.dep.target.module
+            own, root = list(item.idxs), list(item.root_idxs)
+            if isinstance(target, nn.Parameter):
+                owner = self._owners.get(id(target))
+                if owner is not None:
+                    dim = self._parameter_dim(target)
+                    found.append(Linked(owner[0], 'out', own, root, owner[1], dim))
+            elif id(target) in self._originals:
+                axis = (
+                    'out' if self._graph.is_out_channel_pruning_fn(item.dep.handler) else 'in'
+                )
+                found.append(Linked(self._originals[id(target)], axis, own, root))
+        return found
+
+    def _parameter_dim(self, parameter: nn.Parameter) -> int:
+        for unwrapped in self._graph.unwrapped_parameters:
+            if unwrapped.parameters is parameter:
+                return int(unwrapped.pruning_dim) % parameter.dim()
+        return 0
+
+
+def hidden_layers(
+    finder: TieFinder, block: nn.Module, layers: Sequence[nn.Module]
+) -> list[nn.Module]:
+    """Return the layers of a block whose features nobody outside of it sees."""
+    inside = {id(module) for module in block.modules()}
+    return [
+        layer
+        for layer in layers
+        if all(id(linked.module) in inside for linked in finder.linked(layer))
+    ]

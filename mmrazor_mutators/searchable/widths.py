@@ -1,0 +1,308 @@
+"""Choices of how many features live: widths, expansions, hidden units, heads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import SearchSpaceError
+from ..mutables import DifferentiableChannel, Member, SearchPlan, Tie, make_searchable_layer
+from ..mutables.attention import head_layout
+from ..mutables.layers import CONVS, TRANSPOSED, is_norm
+from .rules import Place
+from .ties import Linked, TieFinder, hidden_layers, num_features
+
+__all__ = ['add_heads', 'add_width']
+
+_READERS = (*CONVS, *TRANSPOSED, nn.Linear)
+_ALIKE = (
+    nn.modules.batchnorm._BatchNorm,
+    nn.modules.instancenorm._InstanceNorm,
+    nn.GroupNorm,
+    nn.PReLU,
+    nn.Embedding,
+)
+"""Layers that treat each feature, or each group of them, by itself."""
+
+
+def add_width(place: Place, model: nn.Module, finder: TieFinder, plan: SearchPlan) -> None:
+    """Let widths be chosen in a place, and in all that is tied to it.
+
+    Args:
+        place: Of kind ``'width'``, ``'expansion'`` or ``'ffn'``.
+        model: The model.
+        finder: Knows what is tied.
+        plan: Gets the tie.
+
+    Raises:
+        SearchSpaceError: A place, or widths, for which this is impossible.
+    """
+    layer = place.module if place.kind == 'width' else _hidden_layer(place, finder)
+    if not isinstance(layer, (*_READERS, nn.Embedding)):
+        raise SearchSpaceError(
+            f'At {place}: expected a convolution, a linear layer or an embedding, whose '
+            f'channels can be counted, but got {type(layer).__name__}'
+        )
+    linked = finder.linked(layer)
+    _check_linked(place, model, linked)
+    count = num_features(layer, 'out')
+    widths, prefix = _widths(place, layer, count)
+    valid = _valid_widths(linked, count)
+    names = {}
+    for width, said in widths.items():
+        fitting = min(valid, key=lambda w: (abs(w - width), w))
+        exact = place.kind == 'width' and isinstance(said, int) and not isinstance(said, bool)
+        if fitting != width and exact:
+            raise SearchSpaceError(
+                f'At {place}: a width of {width} cuts through a group of channels; possible '
+                f'are {", ".join(map(str, valid))}'
+            )
+        names[f'{prefix}{fitting if prefix == "w" else f"{said:g}"}'] = fitting
+    names = dict(sorted(names.items(), key=lambda pair: pair[1]))
+    if len(set(names.values())) < 2:
+        raise SearchSpaceError(
+            f'At {place}: expected a smaller width than that of the original, {count}, but '
+            f'after rounding there is {list(names.values())}'
+        )
+    keep = torch.stack([torch.arange(count) < width for width in names.values()])
+    _add_tie(place, plan, Tie(place.space_id, tuple(names)), linked, keep)
+
+
+def _hidden_layer(place: Place, finder: TieFinder) -> nn.Module:
+    """Return the first layer of a block whose features stay inside of it."""
+    if isinstance(place.module, _READERS):
+        return place.module
+    layers = [m for m in place.module.modules() if isinstance(m, _READERS)]
+    hidden = hidden_layers(finder, place.module, layers)
+    if not hidden:
+        raise SearchSpaceError(
+            f'At {place}: expected a block with features that nobody outside of it sees, but '
+            'there are none; match the block as a whole, or give `width` for a layer'
+        )
+    return hidden[0]
+
+
+def _widths(place: Place, layer: nn.Module, count: int) -> tuple[dict[int, Any], str]:
+    """Return ``{width: what the rule says}``, and the first letter of the names."""
+    values = place.value
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence) or not values:
+        raise SearchSpaceError(
+            f'At {place}: expected a list of numbers, such as [0.5, 1.0] of {count} channels'
+        )
+    expansion = place.kind == 'expansion'
+    ins = num_features(layer, 'in') if not isinstance(layer, nn.Embedding) else 1
+    original: Any = count / ins if expansion else count
+    widths: dict[int, Any] = {}
+    for value in values:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        width = _width_of(value, count, ins, expansion) if number else 0
+        if not 1 <= width <= count:
+            raise SearchSpaceError(
+                f'At {place}: expected '
+                + (
+                    f'ratios above 0 and at most {original:g}, that of the original'
+                    if expansion
+                    else f'counts from 1 to {count}, or fractions above 0 and at most 1'
+                )
+                + f', but got {value!r}'
+            )
+        widths[width] = value
+    widths[count] = original
+    return widths, 'e' if expansion else 'w'
+
+
+def _width_of(value: float, count: int, ins: int, expansion: bool) -> int:
+    if value <= 0:
+        return 0
+    if expansion:
+        return round(value * ins)
+    return (
+        max(1, round(value * count)) if isinstance(value, float) and value <= 1 else int(value)
+    )
+
+
+def _valid_widths(linked: Sequence[Linked], count: int) -> list[int]:
+    """Return the widths that cut through no group of a grouped convolution or norm."""
+    valid = []
+    for width in range(1, count + 1):
+        keep = torch.arange(count) < width
+        if all(_whole_groups(part, keep) for part in linked):
+            valid.append(width)
+    return valid
+
+
+def _whole_groups(part: Linked, keep: Tensor) -> bool:
+    module: Any = part.module
+    groups = getattr(module, 'groups', 1)
+    if isinstance(module, nn.GroupNorm):
+        groups = module.num_groups
+    if groups == 1 or part.parameter is not None:
+        return True
+    rows = _alive(part, keep[None])[0].view(groups, -1)
+    return bool((rows.all(1) | ~rows.any(1)).all())
+
+
+def _alive(part: Linked, keep: Tensor) -> Tensor:
+    """Return which features of a layer live, shape ``(num_choices, num_features)``."""
+    module = part.module
+    if part.parameter is not None:
+        total = module._parameters[part.parameter].shape[part.dim]  # type: ignore[union-attr]
+    else:
+        total = num_features(module, part.axis)
+    alive = torch.ones(len(keep), total, dtype=torch.bool)
+    alive[:, part.own] = keep[:, part.root]
+    return alive
+
+
+def _check_linked(place: Place, model: nn.Module, linked: Sequence[Linked]) -> None:
+    names = {id(module): name for name, module in model.named_modules()}
+    owners: dict[int, set[int]] = {}
+    for module in model.modules():
+        for parameter in module._parameters.values():
+            if parameter is not None:
+                owners.setdefault(id(parameter), set()).add(id(module))
+    for part in linked:
+        module, name = part.module, names.get(id(part.module), '?')
+        if part.parameter is not None:
+            continue
+        reads = part.axis == 'in' and isinstance(module, _READERS)
+        writes = part.axis == 'out' and isinstance(module, (*_READERS, *_ALIKE))
+        if not (reads or writes or is_norm(module) or isinstance(module, _ALIKE)):
+            raise SearchSpaceError(
+                f'At {place}: its channels reach {name!r} ({type(module).__name__}), whose '
+                'features cannot be chosen; choose the width of a layer inside of a block, or '
+                '`heads` of attention'
+            )
+        weight = module._parameters.get('weight')
+        if weight is not None and len(owners[id(weight)]) > 1:
+            raise SearchSpaceError(
+                f'At {place}: its channels reach {name!r}, which shares its weight with '
+                'another layer, as an embedding does with an output; leave this place out, or '
+                'untie the weights first'
+            )
+
+
+def _add_tie(
+    place: Place, plan: SearchPlan, tie: Tie, linked: Sequence[Linked], keep: Tensor
+) -> None:
+    """Take a tie into the plan, and let all that reads its features choose."""
+    for other in plan.ties:
+        if _producers(other.members) == _producers(linked):
+            _check_same(place, other, tie)
+            return
+    members = [
+        Member(part.module, part.axis, _alive(part, keep), part.parameter, part.dim)
+        for part in linked
+    ]
+    readers = [member for member in members if _needs_mask(member)]
+    if not any(member.axis == 'in' for member in members):
+        raise SearchSpaceError(
+            f'At {place}: no layer reads its channels, so that they are the output of the '
+            'model; leave this place out'
+        )
+    tie.members.extend(members)
+    for member in readers:
+        mask_features(member, tie)
+    if not readers:
+        # Whole groups are read by their own channels alone; somebody has to hold the space.
+        raise SearchSpaceError(
+            f'At {place}: its channels are read by grouped layers alone; choose the width of '
+            'a layer around them'
+        )
+    plan.ties.append(tie)
+
+
+def _producers(members: Sequence[Any]) -> set[int]:
+    return {id(member.module) for member in members if member.axis == 'out'}
+
+
+def _check_same(place: Place, other: Tie, tie: Tie) -> None:
+    if other.names != tie.names:
+        raise SearchSpaceError(
+            f'At {place}: its channels are tied to those of space {other.space_id!r}, where '
+            f'{", ".join(other.names)} can be chosen, but here {", ".join(tie.names)}; give '
+            'both the same widths, or let only one rule match'
+        )
+
+
+def _needs_mask(member: Member) -> bool:
+    module: Any = member.module
+    if member.parameter is not None:
+        return False
+    if is_norm(module):
+        return True
+    return (
+        member.axis == 'in'
+        and isinstance(module, _READERS)
+        and getattr(module, 'groups', 1) == 1
+    )
+
+
+def mask_features(member: Member, tie: Tie) -> None:
+    """Let a layer choose which of its features it reads."""
+    module = member.module
+    dim = 0 if isinstance(module, TRANSPOSED) or is_norm(module) else 1
+    masks = dict(zip(tie.names, member.alive.float(), strict=True))
+    mutable = DifferentiableChannel(
+        masks=masks, original=tie.names[-1], dim=dim, space_id=tie.space_id
+    )
+    like = (
+        next(p for p in module._parameters.values() if p is not None)
+        if module._parameters
+        else None
+    )
+    if like is not None:
+        mutable.to(device=like.device)
+    mutable.train(module.training)
+    held = getattr(module, 'mutables', {})
+    number = sum(name.startswith('in') for name in held)
+    make_searchable_layer(module, f'in{number}', mutable)
+
+
+def add_heads(place: Place, plan: SearchPlan) -> None:
+    """Let the number of heads be chosen in a module that attends.
+
+    Raises:
+        SearchSpaceError: A module that is not known to attend, or illegal numbers.
+    """
+    module: Any = place.module
+    layout = head_layout(module)
+    simple = getattr(module, '_qkv_same_embed_dim', True) and not getattr(
+        module, 'add_zero_attn', False
+    )
+    if layout is None or not simple or getattr(module, 'bias_k', None) is not None:
+        raise SearchSpaceError(
+            f'At {place}: expected an nn.MultiheadAttention with keys and values of its own '
+            'width, without bias_kv and zero_attn, or a module with `num_heads`, `qkv` and '
+            '`proj`'
+        )
+    heads, size = layout
+    counts: set[int] = {heads}
+    values = place.value if isinstance(place.value, Sequence) else ()
+    if isinstance(values, (str, bytes)) or not values:
+        raise SearchSpaceError(f'At {place}: expected a list of numbers of heads')
+    for value in values:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        fraction = isinstance(value, float) and 0 < value <= 1
+        count = round(value * heads) if fraction else (int(value) if number else 0)
+        if not 1 <= count <= heads or (number and not fraction and count != value):
+            raise SearchSpaceError(
+                f'At {place}: expected numbers of heads from 1 to {heads}, or fractions of '
+                f'them, but got {value!r}'
+            )
+        counts.add(count)
+    if len(counts) < 2:
+        raise SearchSpaceError(f'At {place}: expected fewer heads than the original, {heads}')
+    ordered = sorted(counts)
+    keep = torch.stack([torch.arange(heads * size) < count * size for count in ordered])
+    tie = Tie(place.space_id, tuple(f'h{count}' for count in ordered))
+    projection = module.out_proj if isinstance(module, nn.MultiheadAttention) else module.proj
+    tie.members.append(Member(projection, 'in', keep))
+    if not isinstance(module, nn.MultiheadAttention):
+        tie.members.append(Member(module.qkv, 'out', keep.repeat(1, 3)))
+    tie.members.append(Member(module, 'out', keep))
+    mask_features(tie.members[0], tie)
+    plan.ties.append(tie)
