@@ -17,9 +17,9 @@ from .modules import ModuleMutable
 from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
 from .partial import PartialChannelOP, PartialChannels
 from .placeholder import Placeholder, convert_placeholders
-from .plain import ParallelSum, SelectedSum
+from .plain import ParallelSum, SelectedSum, Skip
 from .plan import Member, SearchPlan, Tie, find_plans, plan_of, set_plan
-from .settling import settle
+from .settling import network_of
 from .sizes import DifferentiableChannel, DifferentiableKernel
 from .spaces import (
     build_search_spaces,
@@ -61,6 +61,7 @@ __all__ = [
     'SearchPlan',
     'SearchableLayer',
     'SelectedSum',
+    'Skip',
     'Tie',
     'build_search_spaces',
     'convert_placeholders',
@@ -75,9 +76,9 @@ __all__ = [
     'match_subnet',
     'modules_by_choice',
     'mutables_inside',
+    'network_of',
     'plan_of',
     'restore_layer',
     'set_plan',
-    'settle',
     'traverse',
 ]

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..structures import total
 
-__all__ = ['ParallelSum', 'SelectedSum']
+__all__ = ['ParallelSum', 'SelectedSum', 'Skip']
 
 
 class ParallelSum(nn.Module):
@@ -57,3 +57,11 @@ class SelectedSum(nn.Module):
     def extra_repr(self) -> str:
         """Show which inputs are read."""
         return f'indices={self.indices}'
+
+
+class Skip(nn.Module):
+    """Returns its first input: what stands for a block that is left out."""
+
+    def forward(self, x: Any, *inputs: Any, **kwargs: Any) -> Any:
+        """Return ``x``."""
+        return x

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
+from ..typing import Subnet
 from .layers import SearchableLayer, restore_layer
-from .plan import find_plans
+from .plain import Skip
+from .plan import find_plans, set_plan
 from .sizes import DifferentiableKernel
 from .slicing import crop_kernel, keep_features, keep_slices
+from .subnet import match_subnet
 
-__all__ = ['settle']
+__all__ = ['network_of']
 
 
-def settle(
+def _settle(
     supernet: nn.Module, chosen: Mapping[str, Sequence[str]], copies: Mapping[int, Any]
 ) -> None:
     """Make the copies of a supernet's layers as small as was chosen, in place.
@@ -52,6 +56,19 @@ def settle(
                 keep_features(copy, member.axis, alive[key])
 
 
+def _leave_out_skipped(network: nn.Module) -> None:
+    """Remove what returns its input from the lists of a network, whose code goes through them.
+
+    Elsewhere a name may be called, and what stands there stays.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.ModuleList):
+            kept = [child for child in module if not isinstance(child, Skip)]
+            if len(kept) < len(module):
+                module._modules.clear()
+                module.extend(kept)
+
+
 def _settle_layer(
     layer: SearchableLayer, copy: nn.Module, chosen: Mapping[str, Sequence[str]]
 ) -> None:
@@ -65,3 +82,24 @@ def _settle_layer(
         size = kernel.sizes[chosen[kernel.space_id][-1]]
         if size != tuple(cast(Any, copy).kernel_size):
             crop_kernel(copy, weight, size)
+
+
+def network_of(supernet: nn.Module, subnet: Subnet) -> nn.Module:
+    """Return the network of a subnet as a new module; see ``export_subnet``.
+
+    Raises:
+        SubnetError: The subnet does not fit.
+    """
+    memo: dict[int, Any] = {id(plan): None for _, plan in find_plans(supernet)}
+    # Inner mutables first: an outer one then finds their replacements in the memo.
+    chosen_in: dict[str, tuple[str, ...]] = {}
+    for mutable, chosen in reversed(match_subnet(supernet, subnet)):
+        chosen_in[mutable.space_id] = chosen
+        kept = [name for name in mutable.full_choice_names if name in chosen]
+        memo[id(mutable)] = mutable.plain(kept, lambda module: copy.deepcopy(module, memo))
+    net = copy.deepcopy(supernet, memo)
+    _settle(supernet, chosen_in, memo)
+    for module in net.modules():
+        set_plan(module, None)
+    _leave_out_skipped(net)
+    return net

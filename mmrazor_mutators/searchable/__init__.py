@@ -1,6 +1,6 @@
 """From any model to a supernet: rules, ties, and the way back."""
 
-from .alternatives import SearchableModule, Skip
+from .alternatives import SearchableModule
 from .convert import make_searchable, restore_original
 
-__all__ = ['SearchableModule', 'Skip', 'make_searchable', 'restore_original']
+__all__ = ['SearchableModule', 'make_searchable', 'restore_original']

@@ -12,20 +12,12 @@ from torch import Tensor, nn
 from ..builder import build_op
 from ..errors import SearchSpaceError, did_you_mean
 from ..host import build_norm_layer
-from ..mutables import DifferentiableOP
+from ..mutables import DifferentiableOP, Skip
 from .rules import Place
 
-__all__ = ['SearchableModule', 'Skip', 'build_alternatives']
+__all__ = ['SearchableModule', 'build_alternatives']
 
 _NORMS = ('bn', 'gn', 'in', 'ln')
-
-
-class Skip(nn.Module):
-    """Returns its first input: what stands for a block that is left out."""
-
-    def forward(self, x: Any, *inputs: Any, **kwargs: Any) -> Any:
-        """Return ``x``."""
-        return x
 
 
 class SearchableModule(DifferentiableOP):

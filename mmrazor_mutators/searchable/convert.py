@@ -20,11 +20,12 @@ from ..mutables import (
     traverse,
 )
 from .alternatives import build_alternatives, like_of
+from .heads import add_heads
 from .kernels import add_kernel
 from .proof import prove, run
-from .rules import MODULE_KINDS, Place, find_places, parse_rules
+from .rules import KINDS, MODULE_KINDS, Place, find_places, parse_rules
 from .ties import TieFinder
-from .widths import add_heads, add_width
+from .widths import add_width, follow
 
 __all__ = ['make_searchable', 'restore_original']
 
@@ -167,15 +168,18 @@ def _convert(model: nn.Module, places: Sequence[Place], plan: SearchPlan) -> Non
     for place in inner_first:
         if place.kind in MODULE_KINDS:
             _replace(model, place, plan)
+    by_kind = {kind: [place for place in places if place.kind == kind] for kind in KINDS}
     widths = [place for place in places if place.kind in ('width', 'expansion', 'ffn')]
-    finder = TieFinder(model, plan) if widths else None
-    for place in places:
-        if place.kind == 'kernel_size':
-            add_kernel(place)
-        elif place.kind == 'heads':
-            add_heads(place, plan)
-        elif finder is not None and place in widths:
-            add_width(place, model, finder, plan)
+    if widths:
+        finder = TieFinder(model, plan)
+        # Everything is followed before any layer is changed.
+        found = [(place, *follow(place, model, finder)) for place in widths]
+        for place, layer, linked in found:
+            add_width(place, layer, linked, plan)
+    for place in by_kind['heads']:
+        add_heads(place, plan)
+    for place in by_kind['kernel_size']:
+        add_kernel(place)
 
 
 def _replace(model: nn.Module, place: Place, plan: SearchPlan) -> None:

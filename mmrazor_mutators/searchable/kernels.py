@@ -9,7 +9,7 @@ from torch import nn
 
 from ..errors import SearchSpaceError
 from ..mutables import DifferentiableKernel, make_searchable_layer
-from ..mutables.layers import CONVS, numeric_padding
+from ..mutables.layers import CONVS, numeric_padding, original_class
 from .rules import Place
 
 __all__ = ['add_kernel']
@@ -79,7 +79,7 @@ def _check_size(place: Place, conv: Any, size: Sequence[int]) -> None:
                 f'{(own - side) // 2 * dilation}, or leave {side} out'
             )
     larger = any(side > own for side, own in zip(size, conv.kernel_size, strict=True))
-    plain = type(conv).forward in (kind.forward for kind in CONVS)
+    plain = original_class(conv).forward in (kind.forward for kind in CONVS)
     if larger and (conv.padding_mode != 'zeros' or not plain):
         raise SearchSpaceError(
             f'At {place}: a kernel larger than the original needs a convolution of PyTorch '

@@ -19,11 +19,7 @@ from ..mutables import (
     SearchPlan,
     build_search_spaces,
     find_mutables,
-    find_plans,
-    match_subnet,
-    plan_of,
-    set_plan,
-    settle,
+    network_of,
 )
 from ..structures import describe, map_tensors
 
@@ -139,7 +135,7 @@ def _fails(
         mutable.set_choice_mask(torch.tensor(runs))
     try:
         expected = run(twin, plan, dtype)
-        small = _export(twin, choice)
+        small = network_of(twin, {sid: {'chosen': [name]} for sid, name in choice.items()})
         found = run(small, plan, dtype)
     except Exception as error:  # Whatever a user's code raises.
         return f'{type(error).__name__}: {" ".join(str(error).split())}'
@@ -147,17 +143,6 @@ def _fails(
         for mutable in mutables:
             mutable.set_choice_mask(mutable.build_choice_mask())
     return _differs(found, expected, exact=False)
-
-
-def _export(supernet: nn.Module, choice: Choice) -> nn.Module:
-    memo: dict[int, Any] = {id(plan): None for _, plan in find_plans(supernet)}
-    subnet = {space_id: {'chosen': [name]} for space_id, name in choice.items()}
-    for mutable, chosen in reversed(match_subnet(supernet, subnet)):
-        memo[id(mutable)] = mutable.plain(chosen, lambda module: copy.deepcopy(module, memo))
-    net = copy.deepcopy(supernet, memo)
-    settle(supernet, {sid: (name,) for sid, name in choice.items()}, memo)
-    set_plan(net, plan_of(net))
-    return net
 
 
 def _differs(found: Any, expected: Any, exact: bool) -> str | None:

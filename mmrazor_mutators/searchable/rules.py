@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import ConfigError, SearchSpaceError, did_you_mean
+from ..mutables.layers import original_class
 
 __all__ = ['KINDS', 'Place', 'Rule', 'find_places', 'parse_rules']
 
@@ -59,7 +60,8 @@ class Place:
     space_id: str
 
     def __str__(self) -> str:
-        return f'{self.name!r} ({type(self.module).__name__}), {self.kind}={_shown(self.value)}'
+        kind = original_class(self.module).__name__
+        return f'{self.name!r} ({kind}), {self.kind}={_shown(self.value)}'
 
 
 def _shown(value: Any) -> str:

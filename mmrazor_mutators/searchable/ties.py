@@ -129,6 +129,12 @@ class TieFinder:
                 ) from error
         return graph
 
+    def runs(self, module: nn.Module) -> bool:
+        """Whether a layer is called in a forward pass, as a layer of its own."""
+        twin = self._twins[id(module)]
+        known = self._graph.get_pruner_of_module(twin) is not None
+        return known and twin in self._graph.module2node
+
     def linked(self, module: nn.Module) -> list[Linked]:
         """Return all features that hang on those that a layer returns, its own first.
 
@@ -137,7 +143,7 @@ class TieFinder:
         """
         twin = self._twins[id(module)]
         pruner = self._graph.get_pruner_of_module(twin)
-        if pruner is None or twin not in self._graph.module2node:
+        if not self.runs(module):
             raise SearchSpaceError(
                 f'A {type(module).__name__} was expected to return features and to run in a '
                 'forward pass, but it does not'
@@ -176,5 +182,6 @@ def hidden_layers(
     return [
         layer
         for layer in layers
-        if all(id(linked.module) in inside for linked in finder.linked(layer))
+        if finder.runs(layer)
+        and all(id(linked.module) in inside for linked in finder.linked(layer))
     ]

@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
 from ..mutables import DifferentiableChannel, Member, SearchPlan, Tie, make_searchable_layer
-from ..mutables.attention import head_layout
 from ..mutables.layers import CONVS, TRANSPOSED, is_norm
 from .rules import Place
 from .ties import Linked, TieFinder, hidden_layers, num_features
 
-__all__ = ['add_heads', 'add_width']
+__all__ = ['add_width', 'follow', 'mask_features']
 
 _READERS = (*CONVS, *TRANSPOSED, nn.Linear)
 _ALIKE = (
@@ -28,17 +27,16 @@ _ALIKE = (
 """Layers that treat each feature, or each group of them, by itself."""
 
 
-def add_width(place: Place, model: nn.Module, finder: TieFinder, plan: SearchPlan) -> None:
-    """Let widths be chosen in a place, and in all that is tied to it.
+def follow(place: Place, model: nn.Module, finder: TieFinder) -> tuple[nn.Module, list[Linked]]:
+    """Return the layer whose width is chosen in a place, and all that hangs on it.
 
     Args:
         place: Of kind ``'width'``, ``'expansion'`` or ``'ffn'``.
         model: The model.
         finder: Knows what is tied.
-        plan: Gets the tie.
 
     Raises:
-        SearchSpaceError: A place, or widths, for which this is impossible.
+        SearchSpaceError: A place in which no width can be chosen.
     """
     layer = place.module if place.kind == 'width' else _hidden_layer(place, finder)
     if not isinstance(layer, (*_READERS, nn.Embedding)):
@@ -48,13 +46,30 @@ def add_width(place: Place, model: nn.Module, finder: TieFinder, plan: SearchPla
         )
     linked = finder.linked(layer)
     _check_linked(place, model, linked)
+    return layer, linked
+
+
+def add_width(
+    place: Place, layer: nn.Module, linked: Sequence[Linked], plan: SearchPlan
+) -> None:
+    """Let widths be chosen in a place, and in all that is tied to it.
+
+    Args:
+        place: Of kind ``'width'``, ``'expansion'`` or ``'ffn'``.
+        layer: The layer whose features are counted.
+        linked: What hangs on them; see :func:`follow`.
+        plan: Gets the tie.
+
+    Raises:
+        SearchSpaceError: Widths for which this is impossible.
+    """
     count = num_features(layer, 'out')
     widths, prefix = _widths(place, layer, count)
     valid = _valid_widths(linked, count)
     names = {}
     for width, said in widths.items():
         fitting = min(valid, key=lambda w: (abs(w - width), w))
-        exact = place.kind == 'width' and isinstance(said, int) and not isinstance(said, bool)
+        exact = place.kind != 'expansion' and isinstance(said, int)
         if fitting != width and exact:
             raise SearchSpaceError(
                 f'At {place}: a width of {width} cuts through a group of channels; possible '
@@ -260,49 +275,3 @@ def mask_features(member: Member, tie: Tie) -> None:
     held = getattr(module, 'mutables', {})
     number = sum(name.startswith('in') for name in held)
     make_searchable_layer(module, f'in{number}', mutable)
-
-
-def add_heads(place: Place, plan: SearchPlan) -> None:
-    """Let the number of heads be chosen in a module that attends.
-
-    Raises:
-        SearchSpaceError: A module that is not known to attend, or illegal numbers.
-    """
-    module: Any = place.module
-    layout = head_layout(module)
-    simple = getattr(module, '_qkv_same_embed_dim', True) and not getattr(
-        module, 'add_zero_attn', False
-    )
-    if layout is None or not simple or getattr(module, 'bias_k', None) is not None:
-        raise SearchSpaceError(
-            f'At {place}: expected an nn.MultiheadAttention with keys and values of its own '
-            'width, without bias_kv and zero_attn, or a module with `num_heads`, `qkv` and '
-            '`proj`'
-        )
-    heads, size = layout
-    counts: set[int] = {heads}
-    values = place.value if isinstance(place.value, Sequence) else ()
-    if isinstance(values, (str, bytes)) or not values:
-        raise SearchSpaceError(f'At {place}: expected a list of numbers of heads')
-    for value in values:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        fraction = isinstance(value, float) and 0 < value <= 1
-        count = round(value * heads) if fraction else (int(value) if number else 0)
-        if not 1 <= count <= heads or (number and not fraction and count != value):
-            raise SearchSpaceError(
-                f'At {place}: expected numbers of heads from 1 to {heads}, or fractions of '
-                f'them, but got {value!r}'
-            )
-        counts.add(count)
-    if len(counts) < 2:
-        raise SearchSpaceError(f'At {place}: expected fewer heads than the original, {heads}')
-    ordered = sorted(counts)
-    keep = torch.stack([torch.arange(heads * size) < count * size for count in ordered])
-    tie = Tie(place.space_id, tuple(f'h{count}' for count in ordered))
-    projection = module.out_proj if isinstance(module, nn.MultiheadAttention) else module.proj
-    tie.members.append(Member(projection, 'in', keep))
-    if not isinstance(module, nn.MultiheadAttention):
-        tie.members.append(Member(module.qkv, 'out', keep.repeat(1, 3)))
-    tie.members.append(Member(module, 'out', keep))
-    mask_features(tie.members[0], tie)
-    plan.ties.append(tie)
