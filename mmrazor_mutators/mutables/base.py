@@ -19,12 +19,14 @@ from .mixing import WeightedSum, current_sum, summing_with
 __all__ = ['MutableModule']
 
 
-def _check_space_id(space_id: Any) -> str:
-    """Refuse an id that cannot be a key of an ``nn.ParameterDict``."""
-    if not isinstance(space_id, str) or not space_id or '.' in space_id:
+def _check_space_id(space_id: Any, learns: bool) -> str:
+    """Refuse an id that cannot be a key of an ``nn.ParameterDict``, where it has to be one."""
+    if not isinstance(space_id, str) or not space_id or (learns and '.' in space_id):
         raise SearchSpaceError(
             f"Expected `space_id` to be a non-empty string without '.', but got {space_id!r}"
         )
+    if not learns:
+        return space_id
     if hasattr(nn.ParameterDict, space_id) or space_id in vars(nn.ParameterDict()):
         raise SearchSpaceError(
             f'`space_id` {space_id!r} is an attribute of nn.ParameterDict, which holds the '
@@ -59,7 +61,7 @@ class MutableModule(BaseModule):
 
     def __init__(self, space_id: str, num_chosen: int = 1, init_cfg: Any | None = None) -> None:
         super().__init__(init_cfg)
-        self.space_id = _check_space_id(space_id)
+        self.space_id = _check_space_id(space_id, learns=hasattr(self, 'build_arch_param'))
         if not isinstance(num_chosen, int) or isinstance(num_chosen, bool) or num_chosen < 1:
             raise SearchSpaceError(
                 f'In space {space_id!r}: expected `num_chosen` to be an int of at least 1, '

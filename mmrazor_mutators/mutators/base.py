@@ -14,6 +14,7 @@ from ..export import deploy_subnet, export_subnet
 from ..host import BaseModule
 from ..mutables import (
     MutableModule,
+    Placeholder,
     build_search_spaces,
     convert_placeholders,
     find_chosen,
@@ -126,16 +127,22 @@ class BaseMutator(BaseModule):
         """Make the choices of a subnet, in place: everything else is removed.
 
         Args:
-            supernet: The supernet that this mutator was prepared from.
+            supernet: The supernet that this mutator was prepared from, or any one without
+                placeholders before it was prepared.
             subnet_dict: ``{space_id: {'chosen': [choice names], ...}}``.
 
         Raises:
+            BindingError: This mutator was prepared from another supernet, or from none and
+                there are placeholders.
             SubnetError: The subnet does not fit the search space; nothing is
                 changed then.
         """
-        self._check_prepared(supernet)
+        prepared = bool(self.search_spaces)
+        if prepared or any(isinstance(module, Placeholder) for module in supernet.modules()):
+            self._check_prepared(supernet)
         deploy_subnet(supernet, subnet_dict)
-        self._list_spaces(supernet)
+        if prepared:
+            self._list_spaces(supernet)
 
     def export_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> nn.Module:
         """Return the network of a subnet as a new, plain module.
@@ -210,9 +217,12 @@ class BaseMutator(BaseModule):
 
     def _choose_everywhere(self, choose: Callable[[str], dict[str, Any]]) -> Subnet:
         """Make one choice per space, except where an outer choice dropped the space."""
+        self._check_spaces()
         subnet: Subnet = {}
 
         def chosen_of(mutable: MutableModule) -> tuple[str, ...]:
+            if mutable.space_id not in self.search_spaces:
+                return mutable.choice_names  # Of a space that a subclass left out.
             if mutable.space_id not in subnet:
                 subnet[mutable.space_id] = choose(mutable.space_id)
             return tuple(subnet[mutable.space_id]['chosen'])

@@ -63,8 +63,10 @@ class DartsMutator(DifferentiableMutator):
         """Keep the best choice of every space, and of every node its best inputs.
 
         Raises:
+            BindingError: No supernet was prepared.
             SearchSpaceError: ``ignore_choices`` leaves nothing to choose.
         """
+        self._check_spaces()
         scores = {
             space_id: self._scores(space_id)
             for space_id in self.search_spaces

@@ -13,19 +13,20 @@ from torch import Tensor, nn
 from ..builder import MUTATORS
 from ..distributed import same_draws
 from ..errors import SearchSpaceError, did_you_mean
-from ..mutables import DifferentiableMutable, MutableModule
 from ..typing import Mixture, Subnet
 from .binding import (
-    ForwardScope,
     SpaceRelaxation,
     bind,
     check_spaces,
     given_mixture,
-    hook_trunk,
+    rebind,
+    relaxes_itself,
     release,
 )
 from .dropping import DroppingMutator
 from .extensible import ExtensibleMutator
+from .logits import LogitInit, check_init, start_logits
+from .passes import ForwardScope, hook_trunk
 
 __all__ = ['DifferentiableMutator']
 
@@ -33,12 +34,6 @@ __all__ = ['DifferentiableMutator']
 def _rebind_after_loading(mutator: DifferentiableMutator, _: Any) -> None:
     """Bind what ``load_state_dict(..., assign=True)`` has put in the place of parameters."""
     mutator._rebind()
-
-
-def _relaxes_itself(mutable: MutableModule) -> bool:
-    """Whether the mutable's class has a relaxation of its own, as in MMRazor 0.x."""
-    own = getattr(type(mutable), 'compute_arch_probs', None)
-    return own is not None and own is not DifferentiableMutable.compute_arch_probs
 
 
 @MUTATORS.register_module()
@@ -49,6 +44,9 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
     is read off (:meth:`search_subnet`).
 
     Args:
+        init: Where logits start: ``{wildcard of space ids: {choice: logit}}``.  All others
+            start close to 0.  ``'original'`` stands for the choice that a network had before,
+            as in ``init={'*': {'original': 2.0}}``; the last wildcard that fits decides.
         **kwargs: As for :class:`ExtensibleMutator` and :class:`BaseMutator`.
 
     Attributes:
@@ -65,8 +63,9 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
     samples: str = 'nothing'
     cost: str = 'all paths'
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, init: LogitInit | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.init = check_init(init)
         self.arch_params = nn.ParameterDict()
         self._scope = ForwardScope(self.relax_spaces)
         self._hooks: list[Any] = []
@@ -76,17 +75,15 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
         """Fill the placeholders, list the spaces and bind one parameter to each.
 
         Preparing again after :meth:`release` keeps the parameters, so that an
-        optimizer over them stays valid.
-
-        Raises:
-            BindingError: The supernet or this mutator is bound already.
-            SearchSpaceError: See :meth:`BaseMutator.prepare_from_supernet`.
+        optimizer over them stays valid.  Errors are those of :class:`BaseMutator`, and a
+        BindingError where the supernet is bound already.
         """
         super().prepare_from_supernet(supernet)
 
     def _take_over(self, supernet: nn.Module) -> None:
         built = self.build_arch_params(supernet)
-        check_spaces(self.search_spaces, built)
+        check_spaces(self.search_spaces, [sid for sid in built if sid in self.search_spaces])
+        start_logits(self, built, self.init)
         self._check_extensions()
         self._keep_arch_params(built)
         try:
@@ -125,9 +122,13 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
             if space_id not in self.arch_params or space_id not in self.search_spaces:
                 self.arch_params[space_id] = arch_param
 
-    def modify_supernet_forward(self, supernet: nn.Module | None) -> None:
+    def _searched_params(self) -> dict[str, nn.Parameter]:
+        """Return the parameter of each space; a subclass may keep others of its own there."""
+        return {sid: p for sid, p in self.arch_params.items() if sid in self.search_spaces}
+
+    def modify_supernet_forward(self, supernet: nn.Module) -> None:
         """Bind its architecture parameter into the ``forward`` of every mutable."""
-        for space_id, arch_param in self.arch_params.items():
+        for space_id, arch_param in self._searched_params().items():
             relax = SpaceRelaxation(space_id, arch_param, self._relax_space, self._scope)
             for mutable in self.search_spaces[space_id]['modules']:
                 bind(mutable, arch_param, relax)
@@ -145,10 +146,10 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
         self._release_mutables()
 
     def _rebind(self) -> None:
-        """Bind anew where parameters have become other objects."""
-        if self._hooks:
-            self._release_mutables()
-            self.modify_supernet_forward(None)
+        """Lend what has become another object, in the way in which it was lent before."""
+        for space_id, arch_param in self._searched_params().items():
+            for mutable in self.search_spaces[space_id]['modules']:
+                rebind(mutable, arch_param)
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         # Some moves between devices replace parameters instead of changing them.
@@ -175,6 +176,8 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
         """
         spaces = self.search_spaces
         super().deploy_subnet(supernet, subnet_dict)
+        if not spaces:
+            return
         remaining, self.search_spaces = self.search_spaces, spaces
         self._unbind()
         self.search_spaces = remaining
@@ -223,7 +226,7 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
 
     def relax_spaces(self) -> dict[str, Mixture]:
         """Relax every space for one forward pass."""
-        return self._mixtures(dict(self.arch_params))
+        return self._mixtures(self._searched_params())
 
     def _relax_space(self, space_id: str, arch_param: Tensor) -> Mixture:
         return self._mixtures({space_id: arch_param})[space_id]
@@ -234,7 +237,7 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
         with same_draws(device):
             for space_id, arch_param in arch_params.items():
                 space = self.search_spaces[space_id]
-                own = _relaxes_itself(space['modules'][0])
+                own = relaxes_itself(space['modules'][0])
                 relax = space['modules'][0].compute_arch_probs if own else self.relax
                 weights[space_id] = self._dropped.relax(
                     space_id, space['choice_names'], arch_param, relax

@@ -106,7 +106,7 @@ class NasMutator(DartsMutator):
         self._check_prepared(supernet)
         for space_id in filter(self._is_one_shot, self.search_spaces):
             for mutable in self.search_spaces[space_id]['modules']:
-                mutable.choice_mask = torch.ones(len(mutable.full_choice_names))
+                mutable.choice_mask = mutable.build_choice_mask()
         super().release(supernet)
         self._restore_names()
         self._choices = {}

@@ -97,7 +97,7 @@ class OneShotMutator(BaseMutator):
             mutable.with_arch_param = True
         self._relaxed, self._insides = [], []
         for mutable in find_mutables(supernet):
-            mutable.choice_mask = torch.ones(len(mutable.full_choice_names))
+            mutable.choice_mask = mutable.build_choice_mask()
         _clear_flags(supernet)
 
     def get_random_mask(

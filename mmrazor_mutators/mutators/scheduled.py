@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from ..errors import InputError
 from ..host import BaseModule
 
 __all__ = ['Scheduled']
+
+
+def packed(state: Any) -> Tensor:
+    """Return a state as a tensor: the bytes of a file that ``torch.save`` writes.
+
+    >>> unpacked(packed({'epoch': 3}))
+    {'epoch': 3}
+    """
+    file = io.BytesIO()
+    torch.save(state, file)
+    return torch.frombuffer(bytearray(file.getbuffer()), dtype=torch.uint8)
+
+
+def unpacked(tensor: Tensor) -> Any:
+    """Return what :func:`packed` was given."""
+    file = io.BytesIO(tensor.cpu().numpy().tobytes())
+    return torch.load(file, weights_only=True, map_location='cpu')
 
 
 class Scheduled(BaseModule):
@@ -58,6 +79,13 @@ class Scheduled(BaseModule):
         finally:
             self.restoring = False
 
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        # Other packages save tensors alone.
+        destination[f'{prefix}_extra_state'] = packed(destination[f'{prefix}_extra_state'])
+
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -67,10 +95,13 @@ class Scheduled(BaseModule):
         missing_keys: list[str],
         *args: Any,
     ) -> None:
+        extra = f'{prefix}_extra_state'
+        if isinstance(state_dict.get(extra), Tensor):
+            # Checkpoints of earlier versions hold the state as it is.
+            state_dict[extra] = unpacked(state_dict[extra])
         super()._load_from_state_dict(
             state_dict, prefix, local_metadata, strict, missing_keys, *args
         )
         # Checkpoints of MMRazor hold nothing but the parameters.
-        extra = f'{prefix}_extra_state'
         if extra in missing_keys:
             missing_keys.remove(extra)

@@ -11,7 +11,7 @@ import toys
 from torch import nn
 
 import mmrazor_mutators as mm
-from mmrazor_mutators.errors import SearchSpaceError
+from mmrazor_mutators.errors import BindingError, SearchSpaceError
 
 NAMES = ('none', 'skip', 'conv')
 
@@ -214,8 +214,14 @@ def test_ignore_choices_that_are_no_list(value: Any) -> None:
         mm.DartsMutator(ignore_choices=value)
 
 
-def test_before_prepare_there_is_nothing_to_read() -> None:
-    assert mm.DartsMutator().search_subnet() == {}
+@pytest.mark.parametrize(
+    'kind', [mm.DartsMutator, mm.GDASMutator, mm.NasMutator, mm.RandomMutator]
+)
+def test_before_prepare_there_is_nothing_to_read(kind: Any) -> None:
+    mutator = kind()
+    for call in (mutator.search_subnet, mutator.random_subnet):
+        with pytest.raises(BindingError, match='has no supernet yet; call prepare'):
+            call()
 
 
 def test_reading_off_after_deploy() -> None:
