@@ -29,9 +29,9 @@ class ExponentiatedGradient(torch.optim.Optimizer):
     Args:
         params: Parameters on the simplex, each of shape ``(..., num_choices)``.
         lr: Step size :math:`\eta`, above 0.
-        min_prob: As in the authors' code, smaller results are raised to this
-            before they are normalised, so that no choice is out of reach for
-            good; above 0, and less than the weight of a uniform choice.
+        min_prob: As in the authors' code, smaller products of probability and factor are
+            raised to this before they are normalised, so that no choice is out of reach
+            for good; above 0, and less than the weight of a uniform choice.
 
     Raises:
         ConfigError: An option outside of its range, or a parameter that is not

@@ -57,6 +57,8 @@ class DartsSupernet(BaseModule):
         affine: Whether the norms inside the cells have a scale and a shift.
             ``False`` is for the search.  ``True`` is for training a found
             network, in which the authors put no norm after a pooling.
+        pool_norm: Whether a norm follows a pooling in the search, as in the authors' code;
+            in that of GDAS on this space there is none.
         candidates: Some of :data:`DARTS_OPERATIONS`, or ``{name: op config}``
             in their place; by default all of them.
         act_cfg: Config of the activation at the inputs of a cell.
@@ -83,6 +85,7 @@ class DartsSupernet(BaseModule):
         auxiliary: bool = False,
         drop_path: bool = False,
         affine: bool = False,
+        pool_norm: bool = True,
         candidates: Sequence[str] | Mapping[str, ConfigDict] | None = None,
         act_cfg: ConfigDict | None = DEFAULT_ACT,
         norm_cfg: ConfigDict | None = DEFAULT_NORM,
@@ -92,9 +95,8 @@ class DartsSupernet(BaseModule):
         cell_norm_cfg = norm_cfg
         if norm_cfg is not None and not affine:
             cell_norm_cfg = {**norm_cfg, 'affine': False}
-        defaults = _default_candidates(
-            cell_norm_cfg, None if affine else cell_norm_cfg, drop_path
-        )
+        pool_norm_cfg = cell_norm_cfg if pool_norm and not affine else None
+        defaults = _default_candidates(cell_norm_cfg, pool_norm_cfg, drop_path)
         self._candidates = select_candidates(defaults, candidates)
         self.backbone = DartsBackbone(
             in_channels,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -24,19 +26,19 @@ def exponentiated_gradient(
     r"""Take a step on the simplex: :math:`p_i \leftarrow p_i e^{-\eta g_i} / Z`.
 
     Kivinen & Warmuth, Information and Computation 1997; as the optimizer of
-    GAEA (Li et al., ICLR 2021), section 3.  A constant added to the gradient
-    changes nothing, since :math:`Z` takes it back.
+    GAEA (Li et al., ICLR 2021), section 3.  Without ``min_prob`` a constant added to
+    the gradient changes nothing, since :math:`Z` takes it back.
 
     Args:
         probs: Points on the simplex, shape ``(..., num_choices)``.
         grad: The gradient, of that shape.
         lr: Step size :math:`\eta`, above 0.
-        min_prob: Smaller results are raised to this before a last
-            normalisation.
+        min_prob: Smaller products :math:`p_i e^{-\eta g_i}` are raised to this before they
+            are normalised, as in the authors' code.
 
     >>> exponentiated_gradient(torch.tensor([0.5, 0.5]), torch.tensor([0.0, 1e9]), lr=1.0)
     tensor([1., 0.])
     """
     # As logarithms, of which softmax subtracts the largest: nothing overflows, nor is Z 0.
-    stepped = (probs.log() - lr * grad).softmax(-1)
-    return renormalized(stepped.clamp_min(min_prob)) if min_prob else stepped
+    logits = probs.log() - lr * grad
+    return (logits.clamp_min(math.log(min_prob)) if min_prob else logits).softmax(-1)

@@ -43,6 +43,8 @@ class DrNASMutator(DartsMutator):
 
     Args:
         kl_weight: :math:`\lambda`, at least 0.
+        count_dropped: Whether choices that were dropped count in the divergence, as in the
+            authors' code; they have a logit still.
         **kwargs: As for :class:`DartsMutator`.
 
     Raises:
@@ -57,11 +59,18 @@ class DrNASMutator(DartsMutator):
     paper = 'Chen et al., ICLR 2021'
     samples = 'Dirichlet weights'
 
-    def __init__(self, kl_weight: float = 1e-3, **kwargs: Any) -> None:
+    def __init__(
+        self, kl_weight: float = 1e-3, count_dropped: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         if not kl_weight >= 0:
             raise ConfigError(f'Expected `kl_weight` to be at least 0, but got {kl_weight!r}')
+        if not isinstance(count_dropped, bool):
+            raise ConfigError(
+                f'Expected `count_dropped` to be True or False, but got {count_dropped!r}'
+            )
         self.kl_weight = float(kl_weight)
+        self.count_dropped = count_dropped
 
     def relax(self, arch_param: Tensor) -> Tensor:
         """Draw weights, shape ``(num_choices,)``, from logits of that shape."""
@@ -73,7 +82,8 @@ class DrNASMutator(DartsMutator):
         if not self.kl_weight:
             return total
         by_size: dict[int, list[Tensor]] = {}
-        for logits in self.kept_arch_params().values():
+        params = self._searched_params() if self.count_dropped else self.kept_arch_params()
+        for logits in params.values():
             by_size.setdefault(len(logits), []).append(logits)
         for group in by_size.values():  # A distribution per space, many at once.
             beta = dirichlet_concentration(torch.stack(group))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -14,6 +14,8 @@ from .darts import DartsMutator
 from .one_path import OnePathMutator
 
 __all__ = ['GDASMutator', 'SNASMutator']
+
+Schedule = Literal['linear', 'exponential']
 
 _SCHEDULES: dict[str, Callable[[float, float, float, int], float]] = {
     'linear': linear_schedule,
@@ -32,8 +34,8 @@ class SNASMutator(DartsMutator):
     Args:
         tau_max: Temperature in the first epoch, above 0.
         tau_min: Temperature in the last epoch, above 0.
-        schedule: How to get from one to the other: ``'exponential'`` or
-            ``'linear'``.
+        schedule: How to get from one to the other: ``'linear'``, as in the authors' code, or
+            ``'exponential'``.
         **kwargs: As for :class:`DartsMutator`.
 
     Attributes:
@@ -46,7 +48,7 @@ class SNASMutator(DartsMutator):
     >>> mutator = mm.SNASMutator(tau_max=1.0, tau_min=0.25)
     >>> mutator.on_epoch(1, max_epochs=3)
     >>> mutator.tau
-    0.5
+    0.625
     """
 
     paper = 'Xie et al., ICLR 2019'
@@ -57,7 +59,7 @@ class SNASMutator(DartsMutator):
         self,
         tau_max: float = 1.0,
         tau_min: float = 0.03,
-        schedule: str = 'exponential',
+        schedule: Schedule = 'linear',
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -98,10 +100,13 @@ class GDASMutator(OnePathMutator, SNASMutator):
 
     GDAS (Dong & Yang, CVPR 2019), section 3.2: the weights are the one-hot
     argmax of a Gumbel-softmax draw with the gradient of the soft one.  The
-    chosen candidate runs; each other one adds its weight as a scalar, which
-    is 0 but lets a gradient through, as in the authors' code.
+    chosen candidate runs.  In the authors' code for NAS-Bench-201 each other one adds its
+    weight as a scalar, which is 0 but lets a gradient through.  In that for the DARTS space
+    it does not (``lend_unchosen=False``), pools have no norm, and two operations on one input
+    may be kept; the last has no counterpart here, since a node chooses among its inputs.
 
     Args:
+        lend_unchosen: Whether candidates that are not run lend the gradient of their weight.
         tau_max: Temperature in the first epoch, above 0.
         tau_min: Temperature in the last epoch, above 0.
         schedule: ``'linear'`` (the authors') or ``'exponential'``.
@@ -116,7 +121,19 @@ class GDASMutator(OnePathMutator, SNASMutator):
         self,
         tau_max: float = 10.0,
         tau_min: float = 0.1,
-        schedule: str = 'linear',
+        schedule: Schedule = 'linear',
+        lend_unchosen: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(tau_max=tau_max, tau_min=tau_min, schedule=schedule, **kwargs)
+        if not isinstance(lend_unchosen, bool):
+            raise ConfigError(
+                f'Expected `lend_unchosen` to be True or False, but got {lend_unchosen!r}'
+            )
+        self.lend_unchosen = lend_unchosen
+
+    def relax(self, arch_param: Tensor) -> Tensor:
+        """Draw a one-hot vector, ``(num_choices,)``, with the gradient of a soft draw."""
+        weights = super().relax(arch_param)
+        # The value is the same; what is 0 has no gradient any more.
+        return weights if self.lend_unchosen else weights * weights.detach()

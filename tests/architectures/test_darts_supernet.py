@@ -269,3 +269,14 @@ def test_drop_path(drop_path: bool) -> None:
     identities = 14 + 2 * 6
     assert len(drop_paths) == (3 * 14 * 7 - identities if drop_path else 0)
     assert all(module.drop_prob == 0 for module in drop_paths)
+
+
+@pytest.mark.parametrize('pool_norm', [True, False])
+def test_pools_have_a_norm_if_asked_for(pool_norm: bool) -> None:
+    cfg = {'type': 'DartsSupernet', 'in_channels': 1, 'num_classes': 2, 'base_channels': 2}
+    mapping = mm.build_architecture({**cfg, 'pool_norm': pool_norm}).default_placeholder_mapping
+    choices = mapping['node']['choices']
+    pools = {name: choice['norm_cfg'] for name, choice in choices.items() if 'pool' in name}
+    assert len(pools) == 2
+    assert all((norm is not None) == pool_norm for norm in pools.values())
+    assert choices['sep_conv_3x3']['norm_cfg'] is not None

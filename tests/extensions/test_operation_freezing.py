@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.errors import ConfigError
-from mmrazor_mutators.extensions.operation_freezing import gradient_agreement
+from mmrazor_mutators.extensions.operation_freezing import OperationFreezing, gradient_agreement
 
 HYPERGRADIENTS = sorted(mm.HYPERGRADIENTS.module_dict)
 
@@ -80,8 +80,9 @@ def test_agreement() -> None:
     assert abs(float(gradient_agreement(first[:1], other[:1]) - flat)) > 0.01
 
 
-def test_sums_are_those_of_gradients_taken_by_hand() -> None:
-    search = make_search(options={'window': 100})
+@pytest.mark.parametrize('compare', ['sum', 'validation'])
+def test_sums_are_those_of_gradients_taken_by_hand(compare: str) -> None:
+    search = make_search(options={'window': 100, 'compare': compare, 'threshold': -1.0})
     extension = search.mutator.extensions[0]
     expected = dict.fromkeys(operations(search), 0.0)
     for train, arch in batches(4):
@@ -91,6 +92,8 @@ def test_sums_are_those_of_gradients_taken_by_hand() -> None:
         for key, operation in operations(twin).items():
             of_arch = torch.autograd.grad(loss, list(operation.parameters()), retain_graph=True)
             of_train = [param.grad for param in operations(search)[key].parameters()]
+            if compare == 'sum':  # The authors never clear the gradient between both.
+                of_arch = [train + arch for train, arch in zip(of_train, of_arch, strict=True)]
             expected[key] += naive_agreement(of_train, list(of_arch))
     found = {key: float(value) for key, value in extension._sums.items()}
     assert found == pytest.approx(expected, abs=1e-9)
@@ -319,3 +322,18 @@ def test_errors() -> None:
     search = make_search(single_level=True)
     with pytest.raises(ConfigError, match=r'OperationFreezing .* single_level=True'):
         search.step(*batches(1)[0])
+
+
+def test_each_measure_has_a_threshold_of_its_own() -> None:
+    assert OperationFreezing().threshold == 0.4
+    assert OperationFreezing(compare='validation').threshold == 0.0
+    assert OperationFreezing(threshold=0.1).threshold == 0.1
+    with pytest.raises(ConfigError, match=r"one of \('sum', 'validation'\), but got 'val'"):
+        OperationFreezing(compare='val')  # type: ignore[arg-type]
+
+
+def test_unrelated_gradients_freeze_by_one_measure_alone() -> None:
+    """The cosine with the sum of two orthogonal gradients of one length is 0.7."""
+    first, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    assert float(gradient_agreement([first], [other])) == 0
+    assert float(gradient_agreement([first], [first + other])) == pytest.approx(0.5**0.5)

@@ -95,7 +95,7 @@ def test_a_gradient_below_the_limit_is_not_stretched() -> None:
 
 
 PUBLISHED: dict[str, dict[str, Any]] = {
-    'SNASMutator': {'tau_max': 1.0, 'tau_min': 0.03, 'schedule': 'exponential'},
+    'SNASMutator': {'tau_max': 1.0, 'tau_min': 0.03, 'schedule': 'linear'},
     'GDASMutator': {'tau_max': 10.0, 'tau_min': 0.1, 'schedule': 'linear'},
     'FBNetMutator': {'tau_max': 5.0, 'decay': 0.956},
     'PCDartsMutator': {'channel_proportion': 4},
