@@ -20,92 +20,12 @@ Prepare a supernet, search it, export the network found:
 torch.Size([2, 10])
 """
 
-from .algorithms import SPOS, Darts
-from .architectures import (
-    DartsBackbone,
-    DartsSupernet,
-    NasBench201Supernet,
-    SearchableMobileNet,
-    SearchableShuffleNetV2,
-)
-from .builder import (
-    build_algorithm,
-    build_architecture,
-    build_extension,
-    build_hypergradient,
-    build_mutable,
-    build_mutator,
-    build_op,
-)
-from .errors import NASError
-from .extensions import (
-    AuxiliarySkip,
-    BetaDecay,
-    EntropyRegularizer,
-    ExpectedCost,
-    L1Regularizer,
-    L2Regularizer,
-    ProgressiveShrinking,
-    SkipDropout,
-    SkipLimit,
-    ThresholdPruning,
-)
-from .mutables import (
-    DiffChoiceRoute,
-    DifferentiableChannel,
-    DifferentiableEdge,
-    DifferentiableKernel,
-    DifferentiableOP,
-    DifferentiableValue,
-    DiffMutableOP,
-    GumbelChoiceRoute,
-    GumbelEdge,
-    GumbelOP,
-    MutableEdge,
-    MutableModule,
-    MutableOP,
-    OneHotMutableOP,
-    OneShotMutableOP,
-    OneShotOP,
-    PartialChannelOP,
-    Placeholder,
-    dump_subnet,
-    load_subnet,
-)
-from .mutators import (
-    BaseMutator,
-    DartsMutator,
-    DifferentiableMutator,
-    DrNASMutator,
-    DSNASMutator,
-    Extension,
-    FairDartsMutator,
-    FBNetMutator,
-    GAEAMutator,
-    GDASMutator,
-    NasMutator,
-    OneShotMutator,
-    PCDartsMutator,
-    ProxylessMutator,
-    RandomMutator,
-    ReinMaxMutator,
-    SNASMutator,
-    SparsemaxMutator,
-)
-from .optim import ExponentiatedGradient
-from .registry import (
-    ALGORITHMS,
-    ARCHITECTURES,
-    EXTENSIONS,
-    HYPERGRADIENTS,
-    MODELS,
-    MUTABLES,
-    MUTATORS,
-    OPS,
-)
-from .search import BilevelSearch
-from .searchable import make_searchable, restore_original
+from typing import TYPE_CHECKING, Any
+
 from .version import __version__
+
+if TYPE_CHECKING:
+    from .public import *  # noqa: F403
 
 __all__ = [
     'ALGORITHMS',
@@ -185,3 +105,17 @@ __all__ = [
     'make_searchable',
     'restore_original',
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import everything when a name is asked for, since help and lists need nothing."""
+    if name not in __all__:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    from . import public
+
+    globals().update({key: getattr(public, key) for key in __all__})
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -115,7 +115,12 @@ def _list(args: argparse.Namespace) -> None:
 
     from .views.listing import list_parts
 
-    Console().print(list_parts(args.kind, args.pattern))
+    console = Console()
+    table = list_parts(args.kind, args.pattern)
+    if not console.is_terminal:
+        # Whoever reads a pipe gets whole lines.
+        console.width = 1000
+    console.print(table)
 
 
 def _migrate(args: argparse.Namespace) -> None:

@@ -208,19 +208,20 @@ def _parent(name: str) -> Any:
     return getattr(host.root, name, None)
 
 
-# Importing the package registers the parts; what only the engine needs is
+# Importing what the package offers registers the parts; what only the engine needs is
 # imported when it is first looked up.
-MODELS = PartRegistry('model', parent=_parent('MODELS'), locations=[SCOPE])
+_CORE = [f'{SCOPE}.public']
+MODELS = PartRegistry('model', parent=_parent('MODELS'), locations=_CORE)
 """Every mutable, op, architecture, mutator and algorithm under one roof."""
 
-MUTABLES = PartRegistry('mutable', common=MODELS)
-OPS = PartRegistry('op', common=MODELS)
-ARCHITECTURES = PartRegistry('architecture', common=MODELS)
-MUTATORS = PartRegistry('mutator', common=MODELS)
-EXTENSIONS = PartRegistry('extension', common=MODELS)
-ALGORITHMS = PartRegistry('algorithm', common=MODELS)
-HYPERGRADIENTS = PartRegistry('hypergradient')
-OPTIMIZERS = PartRegistry('optimizer', parent=_parent('OPTIMIZERS'), locations=[SCOPE])
+MUTABLES = PartRegistry('mutable', common=MODELS, locations=_CORE)
+OPS = PartRegistry('op', common=MODELS, locations=_CORE)
+ARCHITECTURES = PartRegistry('architecture', common=MODELS, locations=_CORE)
+MUTATORS = PartRegistry('mutator', common=MODELS, locations=_CORE)
+EXTENSIONS = PartRegistry('extension', common=MODELS, locations=_CORE)
+ALGORITHMS = PartRegistry('algorithm', common=MODELS, locations=_CORE)
+HYPERGRADIENTS = PartRegistry('hypergradient', locations=_CORE)
+OPTIMIZERS = PartRegistry('optimizer', parent=_parent('OPTIMIZERS'), locations=_CORE)
 
 _ENGINE = [f'{SCOPE}.engine']
 DATASETS = PartRegistry('dataset', parent=_parent('DATASETS'), locations=[f'{SCOPE}.datasets'])

@@ -35,6 +35,8 @@ ROOMS: list[tuple[int, set[str]]] = [
     (6, {'migration'}),
     (7, {'engine'}),
     (8, {'views'}),
+    (6, {'building'}),
+    (9, {'public'}),
     (9, {'cli', '__main__'}),
 ]
 FLOOR = {name: floor for floor, names in ROOMS for name in names}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,28 +12,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from .. import registry
 from ..errors import ConfigError, did_you_mean
+from .catalogue import KINDS, TRAITS, Part, read_parts
 
-__all__ = ['KINDS', 'list_parts', 'plain', 'summary_of', 'trait_of']
+__all__ = ['KINDS', 'list_parts', 'live_parts', 'plain', 'summary_of', 'trait_of']
 
-KINDS: dict[str, registry.PartRegistry] = {
-    'mutators': registry.MUTATORS,
-    'mutables': registry.MUTABLES,
-    'ops': registry.OPS,
-    'architectures': registry.ARCHITECTURES,
-    'algorithms': registry.ALGORITHMS,
-    'extensions': registry.EXTENSIONS,
-    'hypergradients': registry.HYPERGRADIENTS,
-    'datasets': registry.DATASETS,
-    'transforms': registry.TRANSFORMS,
-    'metrics': registry.METRICS,
-    'hooks': registry.HOOKS,
-    'loops': registry.LOOPS,
-    'optimizers': registry.OPTIMIZERS,
-    'constructors': registry.OPTIM_WRAPPER_CONSTRUCTORS,
-}
-"""The registry of each kind of part."""
+_PACKAGE = __name__.split('.')[0]
 
 COLUMNS = {
     'mutators': ('name', 'samples', 'runs', 'paper'),
@@ -70,6 +55,8 @@ def list_parts(kind: str | None = None, pattern: str | None = None) -> Table:
     """
     if kind is not None and kind not in KINDS:
         raise ConfigError(f'{kind!r} is not a kind of part; {did_you_mean(str(kind), KINDS)}')
+    # What a program has registered itself is known where the package is in use.
+    parts = live_parts() if f'{_PACKAGE}.public' in sys.modules else read_parts()
     table = Table(box=box.SIMPLE_HEAD)
     columns = COLUMNS.get(kind or '', ('kind', 'name', 'what it is'))
     for column in columns:
@@ -77,20 +64,33 @@ def list_parts(kind: str | None = None, pattern: str | None = None) -> Table:
         fixed = column in ('kind', 'name')
         table.add_column(column, no_wrap=fixed, overflow='fold', style=style)
     for key in KINDS if kind is None else [kind]:
-        parts = KINDS[key]
-        parts.import_from_location()
-        for name, part in sorted(parts.module_dict.items()):
+        for name, part in sorted(parts[key].items()):
             if pattern is None or _matches(name, pattern):
-                cells = {'kind': key, 'name': name, 'what it is': summary_of(part)}
+                cells = {'kind': key, 'name': name, 'what it is': plain(part.summary)}
                 if key in COLUMNS:
                     traits = {'samples': 'samples', 'runs': 'cost', 'paper': 'paper'}
-                    cells.update({c: trait_of(part, t) for c, t in traits.items()})
+                    cells.update({c: part.traits.get(t, '') for c, t in traits.items()})
                 table.add_row(*(Text(cells[column]) for column in columns))
     if not table.rows:
         among = 'parts' if kind is None else kind
         which = '' if pattern is None else f' match {pattern!r}'
         table.caption = Text(f'No {among}{which or " are registered"}.')
     return table
+
+
+def live_parts() -> dict[str, dict[str, Part]]:
+    """Return ``{kind: {name: part}}`` of all parts that are registered in this process."""
+    from .. import registry
+
+    found: dict[str, dict[str, Part]] = {}
+    for kind, name in KINDS.items():
+        parts = getattr(registry, name)
+        parts.import_from_location()
+        found[kind] = {
+            name: Part(name, summary_of(part), {t: trait_of(part, t) for t in TRAITS})
+            for name, part in parts.module_dict.items()
+        }
+    return found
 
 
 def _matches(name: str, pattern: str) -> bool:
@@ -113,7 +113,9 @@ def trait_of(part: Any, trait: str) -> str:
         return ''
     if trait == 'paper':
         source = next((base for base in part.__mro__ if trait in vars(base)), part)
-        if source is not part and registry.MODELS.module_dict.get(source.__name__) is source:
+        from ..registry import MODELS
+
+        if source is not part and MODELS.module_dict.get(source.__name__) is source:
             return ''
     return str(getattr(part, trait, ''))
 

@@ -41,6 +41,7 @@ for mmengine, mmcv, _ in json.loads(sys.argv[1]):
         del sys.modules[name]
     try:
         import mmrazor_mutators
+        mmrazor_mutators.DartsMutator
     except ImportError as error:
         print(f'{type(error).__module__}.{type(error).__name__}: {error}')
 """

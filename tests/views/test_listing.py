@@ -12,7 +12,10 @@ from rich.console import Console
 
 from mmrazor_mutators import registry
 from mmrazor_mutators.errors import ConfigError
-from mmrazor_mutators.views.listing import KINDS, list_parts
+from mmrazor_mutators.views.catalogue import KINDS as NAMES
+from mmrazor_mutators.views.listing import list_parts
+
+KINDS = {kind: getattr(registry, name) for kind, name in NAMES.items()}
 
 
 def rows(kind: str | None = None, pattern: str | None = None) -> list[tuple[str, ...]]:
