@@ -10,7 +10,7 @@ __all__ = ['check_count']
 
 
 def check_count(name: str, value: Any, minimum: int = 1) -> int:
-    """Return ``value`` if it is an int of at least ``minimum``.
+    """Return ``value`` if it is an int of at least ``minimum`` that 32 bits can hold.
 
     Raises:
         ConfigError: It is not.
@@ -22,4 +22,6 @@ def check_count(name: str, value: Any, minimum: int = 1) -> int:
         raise ConfigError(
             f'Expected `{name}` to be an int of at least {minimum}, but got {value!r}'
         )
+    if value >= 2**31:
+        raise ConfigError(f'Expected `{name}` to be below {2**31}, but got {value!r}')
     return value

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from .blame import one_line, place_of
 from .errors import NASError
 from .version import __version__
 
@@ -260,7 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NASError as error:
         if args.traceback:
             traceback.print_exc()
-        _complain(f'error: {error}')
+        in_worker = 'Original Traceback' in str(error)
+        _complain(f'error: {one_line(error) if in_worker else error}')
         return 2
     except KeyboardInterrupt:
         words = [*(sys.argv[1:] if arguments is None else arguments)]
@@ -273,6 +275,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if args.traceback:
             raise
+        place = place_of(error)
+        if place is not None:
+            _complain(f'error: {one_line(error)} ({place}; --traceback shows all of it)')
+            return 2
         with tempfile.NamedTemporaryFile(
             'w', prefix='mmrazor-mutators-', suffix='.log', delete=False, encoding='utf-8'
         ) as log:

@@ -13,7 +13,8 @@ import pkgutil
 from typing import Any
 
 from . import host
-from .errors import ConfigError, UnknownTypeError, did_you_mean
+from .blame import one_line, place_of
+from .errors import ConfigError, NASError, UnknownTypeError, did_you_mean
 
 __all__ = [
     'ALGORITHMS',
@@ -123,10 +124,30 @@ def build_from_cfg(cfg: Any, registry: PartRegistry, default_args: Any = None) -
                 )
     try:
         return part(**arguments)
-    except TypeError as error:
-        if 'required' not in str(error):
-            raise
-        raise ConfigError(f'The config of {part.__name__} is incomplete: {error}') from error
+    except (NASError, MemoryError):
+        raise
+    except Exception as error:  # Whatever a constructor raises over a value.
+        if isinstance(error, TypeError) and 'required' in str(error):
+            raise ConfigError(
+                f'The config of {part.__name__} is incomplete: {error}'
+            ) from error
+        place = place_of(error)
+        where = f' ({place})' if place else ''
+        raise ConfigError(
+            f'{part.__name__} cannot be built with {_shown(arguments)}: '
+            f'{one_line(error)}{where}'
+        ) from error
+
+
+def _shown(arguments: dict[str, Any]) -> str:
+    """Return arguments as they are written in a call, long ones cut short."""
+    shown = (f'{name}={_cut(repr(value))}' for name, value in arguments.items())
+    return ', '.join(shown) or 'no arguments'
+
+
+def _cut(text: str) -> str:
+    text = ' '.join(text.split())
+    return text if len(text) <= 60 else f'{text[:57]}...'
 
 
 class PartRegistry(host.Registry):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import re
 import subprocess
@@ -256,12 +257,27 @@ def test_default_work_dir_is_below_work_dirs(tmp_path, monkeypatch, capsys):
 
 
 def test_error_of_the_library_keeps_its_traceback_in_a_file(monkeypatch, capsys):
+    # Without a line of anybody's own between the library and the error.
+    monkeypatch.setattr('mmrazor_mutators.mutables.load_subnet', operator.itemgetter('x'))
+    assert cli.main(['show', 'subnet.yaml']) == 1
+    err = capsys.readouterr().err
+    path = Path(
+        re.fullmatch(
+            r'error: TypeError: string ind.*\(this should not happen; .* in (\S+)\)\n', err
+        )[1]
+    )
+    assert 'Traceback' in path.read_text()
+    path.unlink()
+
+
+def test_an_error_in_code_of_the_user_names_its_line(monkeypatch, capsys):
     def fail(*_):
         raise RuntimeError('two\nlines')
 
     monkeypatch.setattr('mmrazor_mutators.mutables.load_subnet', fail)
-    assert cli.main(['show', 'subnet.yaml']) == 1
-    err = capsys.readouterr().err
-    path = Path(re.fullmatch(r'error: RuntimeError: two lines .* in (\S+)\)\n', err)[1])
-    assert 'Traceback' in path.read_text()
-    path.unlink()
+    assert cli.main(['show', 'subnet.yaml']) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(
+        r'^error: RuntimeError: two lines \(.*test_cli\.py:\d+, in fail: raise Run', line
+    )
+    assert 'should not happen' not in line

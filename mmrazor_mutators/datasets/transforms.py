@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+_MAX_PADDING = 1024
+
+
 class HasStatistics(Protocol):
     """What a transform may ask of the data set that it belongs to.
 
@@ -110,7 +113,7 @@ class RandomCrop(Transform):
         padding: Pixels added on each of the four sides, at least 0.
 
     Raises:
-        ConfigError: ``padding`` is no int or below 0.
+        ConfigError: ``padding`` is no int, below 0 or above 1024.
 
     >>> RandomCrop(padding=4)(torch.rand(3, 32, 32)).shape
     torch.Size([3, 32, 32])
@@ -118,6 +121,10 @@ class RandomCrop(Transform):
 
     def __init__(self, padding: int) -> None:
         self.padding = check_count('padding', padding, minimum=0)
+        if padding > _MAX_PADDING:
+            raise ConfigError(
+                f'Expected `padding` to be at most {_MAX_PADDING} pixels, but got {padding!r}'
+            )
 
     def apply(self, images: Tensor) -> Tensor:
         n, _, height, width = images.shape

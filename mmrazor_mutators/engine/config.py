@@ -15,6 +15,7 @@ from ..errors import ConfigError, NASError, did_you_mean
 from ..host import RUNNER_PARTS
 from ..migration.v0_config import is_legacy_config, report, translated
 from ..registry import SCOPE
+from .schema import check_entries
 
 __all__ = ['load_config', 'retrain_config']
 
@@ -76,6 +77,7 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
             f'Expected the config {name!r} to have a `model`, but it has '
             f'{", ".join(sorted(cfg)) or "nothing"}'
         )
+    check_entries(cfg.to_dict())
     if cfg.get('data_root') is not None:
         _set_roots(cfg, cfg.data_root)
     return cfg

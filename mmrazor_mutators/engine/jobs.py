@@ -213,6 +213,12 @@ def prepare_work_dir(work_dir: Path, cfg: Config, resume: bool) -> None:
         work_dir.mkdir(parents=True, exist_ok=True)
         if is_main_process():
             cfg.dump(str(work_dir / 'config.py'))
+    except SyntaxError as error:  # Of the text that the host has made of it.
+        raise ConfigError(
+            'The config cannot be written as text, so that the run could not be repeated: it '
+            'holds something else than numbers, strings, lists and dicts, such as a class; '
+            'name it by a string, or in custom_imports'
+        ) from error
     except OSError as error:
         raise ConfigError(
             f'Cannot write into the work directory {str(work_dir)!r}: {error.strerror}'

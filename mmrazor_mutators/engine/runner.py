@@ -24,6 +24,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import Runner
 from torch import nn
 
+from ..blame import one_line, place_of
 from ..distributed import world_size
 from ..errors import ConfigError, NASError
 from ..host import RUNNER_PARTS, require_runner
@@ -249,7 +250,9 @@ def _readable_errors(what: str, verb: str = 'built') -> Iterator[None]:
         cause = next((e for e in _causes(error) if isinstance(e, NASError)), None)
         if cause is not None:
             raise cause from error
-        raise ConfigError(f'{what} cannot be {verb}: {reason_of(error)}') from error
+        place = place_of(error)
+        where = f' ({place})' if place else ''
+        raise ConfigError(f'{what} cannot be {verb}: {reason_of(error)}{where}') from error
 
 
 def reason_of(error: Exception) -> str:
@@ -258,6 +261,8 @@ def reason_of(error: Exception) -> str:
     >>> reason_of(ValueError('no such key'))
     'ValueError: no such key'
     """
+    if 'Original Traceback' in str(error):
+        return one_line(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, pickle.UnpicklingError) and len(lines) > 1:
         refused = [line.split('. ')[0] for line in lines if 'WeightsUnpickler error' in line]
