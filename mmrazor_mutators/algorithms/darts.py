@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -91,7 +91,7 @@ class Darts(BaseAlgorithm):
         single_level: bool = False,
         channels_last: bool = True,
         checkpoint_cells: bool = False,
-        autocast: str | None = None,
+        autocast: Literal['bfloat16'] | None = None,
         compile: bool | Mapping[str, Any] = False,
         data_preprocessor: Any | None = None,
         init_cfg: Any | None = None,

@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
@@ -86,12 +86,12 @@ class ExpectedCost(Extension):
     def __init__(
         self,
         costs: Mapping[str, Any] | str | os.PathLike[str],
-        form: str = 'linear',
+        form: Literal['linear', 'log_product', 'fbnet', 'fbnet_sum'] = 'linear',
         ref: float | None = None,
         lam: float | None = None,
         alpha: float | None = None,
         beta: float | None = None,
-        expectation: str = 'probs',
+        expectation: Literal['probs', 'drawn'] = 'probs',
     ) -> None:
         super().__init__()
         for name, value, known in (

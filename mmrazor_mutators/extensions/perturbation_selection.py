@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -96,9 +96,9 @@ class PerturbationSelection(Extension):
     def __init__(
         self,
         tune_epochs: int = 5,
-        order: str = 'random',
+        order: Literal['random', 'given'] = 'random',
         seed: int = 0,
-        metric: str = 'accuracy',
+        metric: Literal['accuracy', 'loss'] = 'accuracy',
         spaces_per_round: int = 1,
         tune_architecture: bool = True,
         lr_factor: float = 0.1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +55,7 @@ class FairDartsMutator(DartsMutator):
     def __init__(
         self,
         zero_one_weight: float = 10.0,
-        zero_one: str = 'l2',
+        zero_one: Literal['l2', 'l1'] = 'l2',
         threshold: float = 0.85,
         **kwargs: Any,
     ) -> None:

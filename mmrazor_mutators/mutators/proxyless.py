@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -60,7 +60,7 @@ class ProxylessMutator(DartsMutator):
     # The logits of the pass that is being relaxed.
     _logits: Mapping[str, Tensor] = {}
 
-    def __init__(self, gates: str = 'two', **kwargs: Any) -> None:
+    def __init__(self, gates: Literal['one', 'two'] = 'two', **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if gates not in _GATES:
             raise ConfigError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -109,7 +109,7 @@ class BilevelSearch(Predictions):
         single_level: bool = False,
         channels_last: bool = True,
         checkpoint_cells: bool = False,
-        autocast: str | None = None,
+        autocast: Literal['bfloat16'] | None = None,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
         self.supernet = supernet

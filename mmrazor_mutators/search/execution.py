@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class Execution:
         *,
         channels_last: bool = True,
         checkpoint_cells: bool = False,
-        autocast: str | None = None,
+        autocast: Literal['bfloat16'] | None = None,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
         for name, value in (
