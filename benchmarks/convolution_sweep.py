@@ -1,7 +1,7 @@
 """Compare the convolutions of PyTorch with float64, as processors of several ages run them.
 
-    python benchmarks/convolution_sweep.py           # a minute
-    python benchmarks/convolution_sweep.py --full    # half an hour
+    python benchmarks/convolution_sweep.py           # two minutes
+    python benchmarks/convolution_sweep.py --full    # half an hour, or less
 
 Each form runs in a process of its own, which may crash or hang.  What is compared are the
 output, both gradients, and the derivatives of the gradients.  The error of a sum of n
