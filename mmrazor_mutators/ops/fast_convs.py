@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.depthwise import shape_of
 from ..kernels.depthwise_operators import traced_depthwise_conv2d
 from ..kernels.eager_depthwise import split_parities
 from ..kernels.native import ConvShape, available
-from ..kernels.native_depthwise import fits, native_depthwise, shape_of
+from ..kernels.native_depthwise import fits, native_depthwise
 
 __all__ = ['DepthwiseConv2d', 'PointwiseConv2d']
 
