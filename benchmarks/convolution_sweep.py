@@ -1,9 +1,9 @@
 """Compare the convolutions of PyTorch with float64, as processors of several ages run them.
 
-    python benchmarks/convolution_sweep.py           # two minutes
-    python benchmarks/convolution_sweep.py --full    # half an hour, or less
+    python benchmarks/convolution_sweep.py           # a minute
+    python benchmarks/convolution_sweep.py --full    # ten minutes
 
-Each form runs in a process of its own, which may crash or hang.  What is compared are the
+Forms run in processes of their own, which may crash or hang.  What is compared are the
 output, both gradients, and the derivatives of the gradients.  The error of a sum of n
 products is at most n times the rounding of float32, times the sum of their absolute values.
 All of these are sums of products, so both numbers come from the same program: the first if
@@ -37,7 +37,9 @@ PROCESSORS = {
 }
 STAGES = ('output', 'gradients', 'second derivatives')
 SECONDS = 20
-"""After which a form hangs."""
+"""After which a process hangs."""
+TOGETHER = 20
+"""So many forms run in one process; each of them alone where something is wrong."""
 
 
 class Form(NamedTuple):
@@ -84,8 +86,9 @@ def all_forms() -> Iterator[Form]:
     sizes = (1, 1), (1, 8), (2, 3), (5, 7), (6, 6), (8, 8), (12, 12), (16, 17)
     layouts = [('first', 'first'), ('last', 'first'), ('last', 'last'), ('first', 'last')]
     layouts += [('cropped', 'first'), ('sliced', 'last'), ('odd', 'first'), ('odd', 'last')]
-    steps = product((1, 3, 5, 7), (1, 2, 3), (1, 2), pairs, ('dense', 'grouped', 'depthwise'))
-    for kernel, stride, dilation, (ins, outs), kind in steps:
+    kinds = 'dense', 'grouped', 'depthwise'
+    outer = product((1, 3, 5, 7), (1, 2, 3), (1, 2), pairs, kinds)
+    for kernel, stride, dilation, (ins, outs), kind in outer:
         groups, transposed = 1, False
         if kind == 'depthwise':
             outs = groups = ins
@@ -96,22 +99,9 @@ def all_forms() -> Iterator[Form]:
                 continue
             transposed, dilation = True, 1
         for size, batch, threads, (layout, weight) in product(sizes, (1, 6), (1, 2), layouts):
-            padding = kernel // 2 * dilation
-            channels = ins, outs
-            yield Form(
-                kernel,
-                stride,
-                padding,
-                dilation,
-                channels,
-                groups,
-                transposed,
-                size,
-                batch,
-                layout,
-                weight,
-                threads,
-            )
+            steps = kernel, stride, kernel // 2 * dilation, dilation
+            shape = (ins, outs), groups, transposed, size, batch
+            yield Form(*steps, *shape, layout, weight, threads)
 
 
 def sample(count: int) -> list[Form]:
@@ -199,13 +189,13 @@ def judge(form: Form) -> Iterator[tuple[str, float]]:
         yield stage, worst
 
 
-def run_alone(form: Form) -> tuple[str, str] | None:
-    """Run one form in a process of its own; return the stage and what was wrong with it."""
+def run_apart(forms: Sequence[Form]) -> tuple[int, str, str] | None:
+    """Run forms in a process of their own; return number, stage and fault of the first."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _report(form, writer)
+        _report(forms, writer)
     os.close(writer)
     said, end = b'', time.monotonic() + SECONDS
     while select.select([reader], [], [], max(end - time.monotonic(), 0))[0]:
@@ -217,26 +207,30 @@ def run_alone(form: Form) -> tuple[str, str] | None:
         os.kill(child, signal.SIGKILL)
     os.close(reader)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    lines = [line.split(':', 1) for line in said.decode().splitlines()]
-    for stage, found in lines:
-        if stage not in STAGES or not float(found) <= 1:
-            return stage, found if stage not in STAGES else f'wrong, {float(found):.0e}'
-    if status:
-        stage = STAGES[len(lines) % len(STAGES)]
-        end_of_it = {-signal.SIGKILL: 'hung'}.get(status, signal.Signals(-status).name)
-        return stage, end_of_it
-    return None
+    lines = [line.split(':', 2) for line in said.decode().splitlines()]
+    for number, stage, found in lines:
+        if stage not in STAGES:
+            return int(number), stage, found
+        if not float(found) <= 1:
+            return int(number), stage, f'wrong, {float(found):.0e}'
+    if not status:
+        return None
+    number, stage = divmod(len(lines), len(STAGES))
+    fault = 'hung' if status == -signal.SIGKILL else signal.Signals(-status).name
+    return number % len(forms), STAGES[stage], fault
 
 
-def _report(form: Form, writer: int) -> None:
-    """Judge a form, write what comes out, and end the process."""
+def _report(forms: Sequence[Form], writer: int) -> None:
+    """Judge forms, write what comes out, and end the process."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    number = 0
     try:
         for _ in range(2):  # Memory that was spoilt is noticed later.
-            for stage, error in judge(form):
-                os.write(writer, f'{stage}:{error}\n'.encode())
+            for number, form in enumerate(forms):
+                for stage, error in judge(form):
+                    os.write(writer, f'{number}:{stage}:{error}\n'.encode())
     except BaseException as error:
-        os.write(writer, f'raised:{type(error).__name__} {error}\n'.encode())
+        os.write(writer, f'{number}:raised:{type(error).__name__} {error}\n'.encode())
     os._exit(0)
 
 
@@ -244,10 +238,15 @@ def run_here(forms: Sequence[Form]) -> None:
     """Run forms as this process would, and print a line for each that is not right."""
     weight = torch.ones(1, requires_grad=True)
     torch.autograd.grad(weight, weight, torch.ones(1))  # Imports what all children need.
-    for number, form in enumerate(forms):
-        found = run_alone(form)
-        if found is not None:
-            print(json.dumps([number, *found]), flush=True)
+    for first in range(0, len(forms), TOGETHER):
+        group = forms[first : first + TOGETHER]
+        together = run_apart(group)
+        if together is None:
+            continue
+        # What one of them has spoilt may show in another one.
+        alone = {n: found for n, form in enumerate(group) if (found := run_apart([form]))}
+        for number, (_, stage, fault) in (alone or {together[0]: together}).items():
+            print(json.dumps([first + number, stage, fault]), flush=True)
 
 
 def sweep(count: int, processor: str) -> dict[int, tuple[str, str]]:
