@@ -1,8 +1,7 @@
-"""Gradients of depthwise convolutions, put together from what torch does fast on a CPU.
+"""Gradients of depthwise convolutions, made of what torch does fast on a CPU.
 
-What lies behind it convolves forward at full speed, whatever the kernel and the dilation.
-Its gradients are as fast for kernels of at most three columns without dilation only, and
-several times slower for all others.
+Forward, torch is fast for every kernel and dilation.  Its gradients are fast only for kernels
+of at most three columns without dilation, and several times slower for all others.
 """
 
 from __future__ import annotations

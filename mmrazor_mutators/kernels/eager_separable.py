@@ -16,7 +16,7 @@ __all__ = ['eager_separable']
 
 
 class _Separable(torch.autograd.Function):
-    """Both convolutions; keeps its input, and what is between where a gradient needs it."""
+    """Both convolutions; keeps the input, and the map between if a gradient needs it."""
 
     @staticmethod
     def forward(
@@ -60,7 +60,7 @@ def _mix(x: Tensor, matrix: Tensor) -> Tensor:
 def eager_separable(
     x: Tensor, depthwise: Tensor, pointwise: Tensor, shape: ConvShape
 ) -> Tensor | None:
-    """Convolve each channel, then each pixel; or return ``None`` where that must not be.
+    """Convolve each channel, then each pixel; or return ``None`` where autograd is not alone.
 
     Args:
         x: Shape ``(N, C, H, W)``, with the channels of a pixel together.

@@ -56,7 +56,7 @@ CALLS: Calls = {'forward': _run_forward, 'input': _run_input, 'weight': _run_wei
 
 
 def native_depthwise(x: Tensor, weight: Tensor, shape: ConvShape) -> Tensor | None:
-    """Convolve each channel with its own kernel, or return ``None`` where that must not be.
+    """Convolve each channel with its own kernel, or return ``None`` where the kernels cannot.
 
     Args:
         x: Shape ``(N, C, H, W)``.

@@ -1,8 +1,8 @@
 """Separable convolutions by the compiled kernels: ReLU, depthwise, pointwise in one pass.
 
-One image after the other goes through all of it, forward and backward, so that nothing in
-between has to come back from memory; the rectified map and the gradient between both
-convolutions are never stored.
+One image after the other goes through all three, forward and backward, so that what is in
+between stays in the cache.  The rectified map and the gradient between both convolutions are
+never stored.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ['native_separable']
 
 
 class _Separable(torch.autograd.Function):
-    """The whole of it; keeps its input, and what is between where a gradient needs it."""
+    """All three; keeps the input, and the map between if the pointwise gradient needs it."""
 
     @staticmethod
     def forward(
@@ -51,7 +51,7 @@ class _Separable(torch.autograd.Function):
 def _forward(
     x: Tensor, depthwise: Tensor, pointwise: Tensor, shape: ConvShape, relu: bool, keep: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the output; and what is between the two convolutions, to ``keep``."""
+    """Return the output, and the map between both convolutions if it is to be kept."""
 
     def empty_map(channels: int) -> Tensor:
         return torch.empty(
@@ -89,7 +89,7 @@ def _backward(
 def native_separable(
     x: Tensor, depthwise: Tensor, pointwise: Tensor, shape: ConvShape, relu: bool
 ) -> Tensor | None:
-    """Convolve each channel, then each pixel; or return ``None`` where that must not be.
+    """Convolve each channel, then each pixel; or return ``None`` where the kernels cannot.
 
     Args:
         x: Shape ``(N, C, H, W)``, with the channels of a pixel together.
