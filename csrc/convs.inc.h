@@ -48,7 +48,7 @@ API int kernels_conv_weight(int dtype, int threads, const conv_shape *shape, con
 
 /* A depthwise convolution (of max(x, 0) to rectify) to `between`, and of that a pointwise one.
  *
- * `pointwise` is (out_channels, channels); `between` is NULL where nobody wants it.
+ * `pointwise` is (out_channels, channels); `between` is NULL if it is not wanted.
  */
 API int kernels_separable_forward(int dtype, int threads, const conv_shape *shape, int rectify,
                               int64_t out_channels, const void *x, const void *depthwise,

@@ -46,7 +46,7 @@ typedef struct {
 /* `count` maps of which some are normalised before they are summed up.
  *
  * shift, scale and slope are (count, columns), dots (count, chunks, columns); an entry of
- * outs is NULL for a gradient that nobody wants, and `measured` is 0 for a dot product.
+ * outs is NULL for a gradient that is not wanted, and `measured` is 0 for a dot product.
  */
 typedef struct {
     int64_t rows, columns, count, chunks;

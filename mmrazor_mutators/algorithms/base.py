@@ -15,6 +15,7 @@ from ..distributed import average_
 from ..errors import ConfigError, NonFiniteLossError
 from ..host import BaseModel
 from ..mutables import load_subnet
+from ..search.layout import lay_out_channels_last
 from ..typing import ConfigDict, LossFn, Subnet
 from .batches import laid_out, pair_of
 from .legacy_steps import forward_arguments, is_legacy_step, outputs_of, refuse_pruning
@@ -111,7 +112,10 @@ class BaseAlgorithm(BaseModel):
             )
             self.architecture = self.mutator.export_subnet(self.architecture, dict(subnet))
             self.mutator = None
-        self.architecture.to(memory_format=self.memory_format)
+        if self.memory_format is torch.channels_last:
+            lay_out_channels_last(self.architecture)
+        else:
+            self.architecture.to(memory_format=self.memory_format)
 
     @property
     def searching(self) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .depthwise import derivatives_of, empty_result
 from .native import ConvShape, available
-from .native_depthwise import RUN, derivatives_of, empty_result
+from .native_depthwise import CALLS
 
 __all__ = ['traced_depthwise_conv2d']
 
@@ -21,7 +22,7 @@ def _register(kind: str) -> Any:
     """Make an operator of one of the three functions."""
 
     def real(first: Tensor, second: Tensor, sizes: Sequence[int]) -> Tensor:
-        return RUN[kind](first, second, ConvShape(*sizes))
+        return CALLS[kind](first, second, ConvShape(*sizes))
 
     def fake(first: Tensor, second: Tensor, sizes: Sequence[int]) -> Tensor:
         return empty_result(kind, first, ConvShape(*sizes))
@@ -48,7 +49,7 @@ def _register(kind: str) -> Any:
 _operators: dict[str, Callable[..., Tensor]] = {}
 # Operators of one's own, and a way to tell an export from a compilation, came with torch 2.7.
 if available() and hasattr(torch.compiler, 'is_exporting'):
-    _operators.update((kind, _register(kind)) for kind in RUN)
+    _operators.update((kind, _register(kind)) for kind in CALLS)
 
 
 def traced_depthwise_conv2d(x: Tensor, weight: Tensor, shape: ConvShape) -> Tensor | None:

@@ -1,8 +1,7 @@
-"""Gradients of depthwise convolutions, put together from what torch does fast on a CPU.
+"""Gradients of depthwise convolutions, made of what torch does fast on a CPU.
 
-What lies behind it convolves forward at full speed, whatever the kernel and the dilation.
-Its gradients are as fast for kernels of at most three columns without dilation only, and
-several times slower for all others.
+Forward, torch is fast for every kernel and dilation.  Its gradients are fast only for kernels
+of at most three columns without dilation, and several times slower for all others.
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .depthwise import Calls, empty_result
 from .native import ConvShape
-from .native_depthwise import derivatives_of, empty_result
 
-__all__ = ['convolve', 'differentiable_depthwise', 'gradients', 'split_parities']
+__all__ = ['CALLS', 'convolve', 'gradients', 'split_parities']
 
 
 def convolve(x: Tensor, weight: Tensor, shape: ConvShape) -> Tensor:
@@ -94,44 +93,18 @@ def _weight_gradient(grad: Tensor, x: Tensor, shape: ConvShape) -> Tensor:
     return torch.cat([far[..., :1], near, far[..., 2:]], 3)
 
 
-class _Function(torch.autograd.Function):
-    """The convolution or one of its gradients, whose derivatives are the two others."""
-
-    @staticmethod
-    def forward(ctx: Any, kind: str, first: Tensor, second: Tensor, shape: ConvShape) -> Any:
-        ctx.save_for_backward(first, second)
-        ctx.kind, ctx.shape = kind, shape
-        if kind == 'forward':
-            return convolve(first, second, shape)
-        if kind == 'weight':
-            like = empty_result('weight', first, shape)
-            return gradients(first, second, like, shape, (False, True))[1]
-        like = empty_result('input', first, shape)
-        return gradients(first, like, second, shape, (True, False))[0]
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> Any:
-        parts = derivatives_of(ctx.kind, *grads, *ctx.saved_tensors)
-        found = [
-            _Function.apply(kind, *pair, ctx.shape) if needed else None
-            for needed, (kind, *pair) in zip(ctx.needs_input_grad[1:3], parts, strict=True)
-        ]
-        return None, *found, None
+def _input_gradient(grad: Tensor, weight: Tensor, shape: ConvShape) -> Any:
+    like = empty_result('input', grad, shape)
+    return gradients(grad, like, weight, shape, (True, False))[0]
 
 
-def differentiable_depthwise(
-    kind: str, first: Tensor, second: Tensor, shape: ConvShape
-) -> Tensor:
-    """Return the convolution or one of its gradients, with derivatives of every order.
+def _any_weight_gradient(grad: Tensor, x: Tensor, shape: ConvShape) -> Any:
+    like = empty_result('weight', grad, shape)
+    return gradients(grad, x, like, shape, (False, True))[1]
 
-    Args:
-        kind: ``'forward'`` of map and weight, ``'input'`` of the gradient of the output and
-            the weight, ``'weight'`` of that gradient and the map.
-        first: The first of both.
-        second: The other one.
-        shape: What the convolution is.
-    """
-    return _Function.apply(kind, first, second, shape)
+
+CALLS: Calls = {'forward': convolve, 'input': _input_gradient, 'weight': _any_weight_gradient}
+"""The functions of :mod:`.depthwise`."""
 
 
 def split_parities(x: Tensor) -> Tensor:

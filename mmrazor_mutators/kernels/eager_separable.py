@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .eager_depthwise import convolve, differentiable_depthwise, gradients
+from .depthwise import separable_gradients
+from .eager_depthwise import CALLS, convolve, gradients
 from .graph_nodes import is_plain
 from .native import ConvShape
 
@@ -16,7 +16,7 @@ __all__ = ['eager_separable']
 
 
 class _Separable(torch.autograd.Function):
-    """Both convolutions; keeps its input, and what is between where a gradient needs it."""
+    """Both convolutions; keeps the input, and the map between if a gradient needs it."""
 
     @staticmethod
     def forward(
@@ -33,9 +33,9 @@ class _Separable(torch.autograd.Function):
         (grad,), needs, shape = grads, ctx.needs_input_grad, ctx.shape
         x, depthwise, pointwise, between = ctx.saved_tensors
         if torch.is_grad_enabled():
-            # Somebody may differentiate this again, which the parts of it can do.
-            found = _differentiable(grad, x, depthwise, pointwise, shape, needs)
-            return *found, None
+            # These gradients may be differentiated again.
+            tensors = grad, x, depthwise, pointwise
+            return *separable_gradients(CALLS, *tensors, shape, needs), None
         along_x = along_depthwise = along_pointwise = None
         grad = grad.contiguous(memory_format=torch.channels_last)
         if needs[2]:
@@ -44,27 +44,6 @@ class _Separable(torch.autograd.Function):
             grad = _mix(grad, pointwise.flatten(1))
             along_x, along_depthwise = gradients(grad, x, depthwise, shape, needs[:2])
         return along_x, along_depthwise, along_pointwise, None
-
-
-def _differentiable(
-    grad: Tensor,
-    x: Tensor,
-    depthwise: Tensor,
-    pointwise: Tensor,
-    shape: ConvShape,
-    needs: Sequence[bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Return the same gradients by operations that have derivatives themselves."""
-    along_x = along_depthwise = along_pointwise = None
-    inner = _mix(grad, pointwise.flatten(1))
-    if needs[0]:
-        along_x = differentiable_depthwise('input', inner, depthwise, shape)
-    if needs[1]:
-        along_depthwise = differentiable_depthwise('weight', inner, x, shape)
-    if needs[2]:
-        between = differentiable_depthwise('forward', x, depthwise, shape)
-        along_pointwise = (_pixels(grad).t() @ _pixels(between)).view_as(pointwise)
-    return along_x, along_depthwise, along_pointwise
 
 
 def _pixels(x: Tensor) -> Tensor:
@@ -81,7 +60,7 @@ def _mix(x: Tensor, matrix: Tensor) -> Tensor:
 def eager_separable(
     x: Tensor, depthwise: Tensor, pointwise: Tensor, shape: ConvShape
 ) -> Tensor | None:
-    """Convolve each channel, then each pixel; or return ``None`` where that must not be.
+    """Convolve each channel, then each pixel; or return ``None`` where autograd is not alone.
 
     Args:
         x: Shape ``(N, C, H, W)``, with the channels of a pixel together.

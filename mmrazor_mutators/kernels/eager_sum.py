@@ -2,8 +2,8 @@ r"""Weighted sums of maps as one node of a graph, some of the maps normalised on
 
 .. math:: y = \sum_k w_k f_k(x_k)
 
-Each :math:`f_k` is a batch norm without parameters or nothing at all.  It is what
-:mod:`.fused_sum` does, by operations of torch.
+Each :math:`f_k` is a batch norm without parameters or the identity.  Operations of torch
+do here what the compiled kernels do in :mod:`.fused_sum`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _Norms = Sequence[BatchNorm | None]
 
 
 class _Sum(torch.autograd.Function):
-    """The sum; it keeps the maps that its derivatives read, and no other ones."""
+    """The sum; it keeps only the maps that its derivatives read."""
 
     @staticmethod
     def forward(ctx: Any, norms: _Norms, *tensors: Tensor) -> Any:
@@ -56,7 +56,7 @@ class _Sum(torch.autograd.Function):
         count = len(ctx.eps)
         weights, kept = saved[:count], saved[count:]
         if torch.is_grad_enabled():
-            # Somebody may differentiate this again, which torch knows how to do.
+            # These gradients may be differentiated again: use operations of torch.
             return None, *_differentiable(grad, ctx.eps, weights, kept, needs)
         grad = grad.contiguous(memory_format=torch.channels_last)
         pixels = grad.permute(0, 2, 3, 1).reshape(-1)
@@ -93,7 +93,7 @@ def _differentiable(
     kept: Any,
     needs: Sequence[bool],
 ) -> Any:
-    """Return all gradients by operations that have derivatives themselves."""
+    """Return all gradients, which can be differentiated again."""
     count = len(weights)
     found: list[tuple[Tensor | None, Tensor | None]] = []
     for k, (eps, weight) in enumerate(zip(all_eps, weights, strict=True)):
@@ -110,7 +110,7 @@ def _differentiable(
 def eager_sum(
     maps: Sequence[Tensor], norms: _Norms, weights: Sequence[Tensor]
 ) -> Tensor | None:
-    """Return the weighted sum, or ``None`` where that must not be.
+    """Return the weighted sum, or ``None`` where autograd is not alone.
 
     The running statistics of the norms follow.
 

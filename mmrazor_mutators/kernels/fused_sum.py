@@ -2,8 +2,8 @@ r"""Weighted sums of maps by the compiled kernels, some of the maps normalised o
 
 .. math:: y = \sum_k w_k f_k(x_k)
 
-Each :math:`f_k` is a batch norm without parameters or nothing at all.  Every map is read
-once per pass, whatever has to be known of it, and nothing but the sum is written.
+Each :math:`f_k` is a batch norm without parameters or the identity.  Every map is read
+once per pass, and only the sum is written.
 """
 
 from __future__ import annotations
@@ -49,11 +49,10 @@ class BatchNorm(NamedTuple):
 
 
 def batch_norm_of(norm: nn.Module, channels: int) -> BatchNorm | None:
-    """Return what a sum needs in order to normalise in the place of ``norm`` as it is now.
+    """Return what a sum needs to normalise in the place of ``norm``, or ``None``.
 
-    It cannot, and ``None`` is returned, for anything but an ordinary batch norm in training
-    mode that has neither scale nor shift, whose running statistics follow by a fixed
-    momentum, and to which nobody listens.
+    It can replace an ordinary batch norm in training mode without scale, shift and hooks,
+    whose running statistics follow by a fixed momentum.
 
     Args:
         norm: Any module.
@@ -66,7 +65,7 @@ def batch_norm_of(norm: nn.Module, channels: int) -> BatchNorm | None:
     """
     if type(norm) is not nn.BatchNorm2d or not norm.training or norm.affine:
         return None
-    # The way to buffers as attributes is long, and this is done for every candidate.
+    # Faster than attributes, and this runs for every candidate.
     names = 'running_mean', 'running_var', 'num_batches_tracked'
     mean, var, batches = map(norm._buffers.get, names)
     if mean is None or var is None or batches is None or norm.momentum is None or norm.eps <= 0:
@@ -97,7 +96,7 @@ def norm_gradients(
     eps: float,
     needs: tuple[bool, bool],
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of ``scale * norm(x)`` by operations with derivatives themselves.
+    """Return the gradients of ``scale * norm(x)``, which can be differentiated again.
 
     Args:
         grad: Of the output.
@@ -107,7 +106,7 @@ def norm_gradients(
         eps: What was added to the variance.
         needs: Whether the gradient of ``x`` is needed, and that of ``scale``.
     """
-    # The kernel of torch reads the memory behind it as if it were dense.
+    # The kernel of torch takes it for dense.
     scales = None if scale is None else scale.expand(x.shape[1]).contiguous()
     along_x, along_scales, _ = torch.ops.aten.native_batch_norm_backward(
         grad, x, scales, None, None, saved[0], saved[1], True, eps, [*needs, False]
@@ -185,7 +184,7 @@ def _backward(
 
 
 class _Sum(torch.autograd.Function):
-    """The sum; it keeps the maps that its derivatives read, and no other ones."""
+    """The sum; it keeps only the maps that its derivatives read."""
 
     @staticmethod
     def forward(ctx: Any, norms: _Norms, *tensors: Tensor) -> Tensor:
@@ -207,7 +206,7 @@ class _Sum(torch.autograd.Function):
         count = len(ctx.eps)
         weights, maps = tensors[:count], tensors[count:]
         if torch.is_grad_enabled():
-            # Somebody may differentiate this again, which torch knows how to do.
+            # These gradients may be differentiated again: use operations of torch.
             found = _differentiable(grad, ctx.eps, saved, weights, maps, needs)
         else:
             normalised = [eps is not None for eps in ctx.eps]
@@ -223,7 +222,7 @@ def _differentiable(
     maps: Sequence[Tensor | None],
     needs: Sequence[bool],
 ) -> tuple[Sequence[Tensor | None], Sequence[Tensor | None]]:
-    """Return the same gradients by operations that have derivatives themselves."""
+    """Return the same gradients, which can be differentiated again."""
     along_weights: list[Tensor | None] = []
     along_maps: list[Tensor | None] = []
     for k, (eps, weight, x) in enumerate(zip(all_eps, weights, maps, strict=True)):

@@ -1,7 +1,6 @@
-"""What the nodes of a graph that this library writes itself have in common.
+"""Nodes of the autograd graph that stand for several operations.
 
-Several operations in one node of the graph, by compiled kernels or by torch, cost less than
-a node for each.
+One node costs less than a node for each operation, with compiled kernels or without.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ _modes = getattr(torch._C, '_len_torch_dispatch_stack', lambda: 0)
 
 
 def is_plain(*tensors: Tensor) -> bool:
-    """Whether a node of our own can stand for an operation on these tensors right now.
+    """Whether a node of our own can replace an operation on these tensors right now.
 
-    It can for ordinary ones of single or double precision, all of one dtype, on the CPU, as
-    long as nobody but autograd looks on: no compilation, no ``torch.func``, no forward-mode
+    The tensors must be ordinary ones on the CPU, all in single or all in double precision.
+    Only autograd may be at work: no compilation, no ``torch.func``, no forward-mode
     derivatives, no tracing or dispatch mode, no autocast.
 
     >>> x = torch.ones(2)

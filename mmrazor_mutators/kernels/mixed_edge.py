@@ -4,7 +4,7 @@ r"""Mixed edges by the compiled kernels: all candidates that read one source, in
 
 Each :math:`f_k` is the identity, a mean over 3x3 pixels, or a convolution of
 :math:`\max(x, 0)` with a batch norm or without.  The kernels take one image after the other
-through all of them, and keep nothing but the maps before the norms.
+through all of them, and keep only the maps before the norms.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_NUMBERS = 2**20
 
 
 class TermKind(IntEnum):
-    """What the kernels know to make of a source."""
+    """What the kernels can compute of a source."""
 
     SAME = 0
     POOLED = 1
@@ -42,7 +42,7 @@ class TermKind(IntEnum):
 
 
 class Term(NamedTuple):
-    """A candidate in the words of the kernels.
+    """A candidate as the kernels know it.
 
     Attributes:
         kind: ``SAME`` for the source itself, ``POOLED`` for its mean over the 3x3 pixels
@@ -172,7 +172,7 @@ class _Edge(torch.autograd.Function):
         convs, last = len(plan.convs), len(plan.convs) + len(plan.kinds)
         weights, factors, maps = tensors[:convs], tensors[convs:last], tensors[last:]
         if torch.is_grad_enabled():
-            # Somebody may differentiate this again, which torch knows how to do.
+            # These gradients may be differentiated again: use operations of torch.
             leaves = x, *weights, *factors
             return None, *gradients_again(partial(_plain, plan), leaves, needs, grad)
         return None, *_backward(plan, grad, x, weights, factors, maps, saved, needs)

@@ -100,14 +100,14 @@ _library = _load(Path(__file__).resolve().parent)
 
 
 def available() -> bool:
-    """Whether there are compiled kernels, and nobody has turned them off."""
+    """Whether there are compiled kernels, and they are not switched off."""
     return _library is not None
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Whether the kernels can stand for an operation on these tensors right now.
+    """Whether the kernels can replace an operation on these tensors right now.
 
-    They can where any node of our own can, see :func:`~.graph_nodes.is_plain`.
+    See :func:`~.graph_nodes.is_plain`.
     """
     return _library is not None and is_plain(*tensors)
 

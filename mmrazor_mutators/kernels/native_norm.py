@@ -1,4 +1,4 @@
-"""Batch norms by the compiled kernels: no parameters, and a number that multiplies all."""
+"""Batch norms without parameters, times a number, by the compiled kernels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ['native_batch_norm']
 
 
 class _Norm(torch.autograd.Function):
-    """The norm; what it remembers of the batch is enough for its derivatives."""
+    """The norm; it keeps its input, and mean and inverse deviation of the batch."""
 
     @staticmethod
     def forward(
@@ -34,7 +34,7 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (grad,), (x, scale, saved), needs = grads, ctx.saved_tensors, ctx.needs_input_grad
         if torch.is_grad_enabled():
-            # Somebody may differentiate this again, which torch knows how to do.
+            # These gradients may be differentiated again: use operations of torch.
             along_x, along_scale = norm_gradients(grad, x, scale, saved, ctx.eps, needs[:2])
         else:
             grad = grad.contiguous(memory_format=torch.channels_last)

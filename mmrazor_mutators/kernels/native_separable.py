@@ -1,8 +1,8 @@
 """Separable convolutions by the compiled kernels: ReLU, depthwise, pointwise in one pass.
 
-One image after the other goes through all of it, forward and backward, so that nothing in
-between has to come back from memory; the rectified map and the gradient between both
-convolutions are never stored.
+One image after the other goes through all three, forward and backward, so that what is in
+between stays in the cache.  The rectified map and the gradient between both convolutions are
+never stored.
 """
 
 from __future__ import annotations
@@ -10,19 +10,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from .depthwise import separable_gradients
 from .native import ConvShape, call, usable
-from .native_depthwise import differentiable_depthwise
+from .native_depthwise import CALLS
 
 __all__ = ['native_separable']
 
-Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
-
 
 class _Separable(torch.autograd.Function):
-    """The whole of it; keeps its input, and what is between where a gradient needs it."""
+    """All three; keeps the input, and the map between if the pointwise gradient needs it."""
 
     @staticmethod
     def forward(
@@ -38,8 +36,12 @@ class _Separable(torch.autograd.Function):
         x, depthwise, pointwise, between = ctx.saved_tensors
         needs, shape, relu = ctx.needs_input_grad[:3], ctx.shape, ctx.relu
         if torch.is_grad_enabled():
-            # Somebody may differentiate this again, which the parts of it can do.
-            found = _differentiable(grads[0], x, depthwise, pointwise, shape, relu, needs)
+            # These gradients may be differentiated again.
+            rectified = x.relu() if relu else x
+            tensors = grads[0], rectified, depthwise, pointwise
+            found = separable_gradients(CALLS, *tensors, shape, needs)
+            if relu and found[0] is not None:
+                found[0] = found[0].masked_fill(x <= 0, 0)
         else:
             grad = grads[0].contiguous(memory_format=torch.channels_last)
             found = _backward(grad, x, depthwise, pointwise, between, shape, relu, needs)
@@ -49,7 +51,7 @@ class _Separable(torch.autograd.Function):
 def _forward(
     x: Tensor, depthwise: Tensor, pointwise: Tensor, shape: ConvShape, relu: bool, keep: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the output; and what is between the two convolutions, to ``keep``."""
+    """Return the output, and the map between both convolutions if it is to be kept."""
 
     def empty_map(channels: int) -> Tensor:
         return torch.empty(
@@ -73,47 +75,21 @@ def _backward(
     shape: ConvShape,
     relu: bool,
     needs: tuple[bool, bool, bool],
-) -> Gradients:
+) -> list[Tensor | None]:
     """Return the gradients that are needed; ``between`` is read for the pointwise one."""
-    found = [
+    found: list[Tensor | None] = [
         torch.empty_like(leaf) if needed else None
         for leaf, needed in zip((x, depthwise, pointwise), needs, strict=True)
     ]
     tensors = grad, x, depthwise, pointwise, between, *found
     call('separable_backward', x.dtype, shape, relu, len(pointwise), *tensors)
-    return found[0], found[1], found[2]
-
-
-def _differentiable(
-    grad: Tensor,
-    x: Tensor,
-    depthwise: Tensor,
-    pointwise: Tensor,
-    shape: ConvShape,
-    relu: bool,
-    needs: tuple[bool, bool, bool],
-) -> Gradients:
-    """Return the same gradients by operations that have derivatives themselves."""
-    along_x = along_depthwise = along_pointwise = None
-    rectified = x.relu() if relu else x
-    inner = F.conv2d(grad, pointwise.transpose(0, 1))
-    if needs[0]:
-        along_x = differentiable_depthwise('input', inner, depthwise, shape)
-        if relu:
-            along_x = along_x.masked_fill(x <= 0, 0)
-    if needs[1]:
-        along_depthwise = differentiable_depthwise('weight', inner, rectified, shape)
-    if needs[2]:
-        between = differentiable_depthwise('forward', rectified, depthwise, shape)
-        pixels = grad.permute(1, 0, 2, 3).flatten(1) @ between.permute(0, 2, 3, 1).flatten(0, 2)
-        along_pointwise = pixels.view_as(pointwise)
-    return along_x, along_depthwise, along_pointwise
+    return found
 
 
 def native_separable(
     x: Tensor, depthwise: Tensor, pointwise: Tensor, shape: ConvShape, relu: bool
 ) -> Tensor | None:
-    """Convolve each channel, then each pixel; or return ``None`` where that must not be.
+    """Convolve each channel, then each pixel; or return ``None`` where the kernels cannot.
 
     Args:
         x: Shape ``(N, C, H, W)``, with the channels of a pixel together.

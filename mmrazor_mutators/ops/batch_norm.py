@@ -36,7 +36,7 @@ def normalizes_by_batch(norm: nn.Module) -> bool:
     """Whether the output of ``norm`` depends on nothing but the batch and ``eps``.
 
     It is so for an ordinary batch norm in training mode that has neither scale nor shift.
-    One that somebody listens to is none.
+    One with hooks is not such a norm.
     """
     return (
         type(norm) is nn.BatchNorm2d

@@ -140,8 +140,8 @@ def factorized_convs(in_channels: int, out_channels: int) -> tuple[nn.Conv2d, nn
     check_count('out_channels', out_channels, minimum=2)
     half = out_channels // 2
     return (
-        nn.Conv2d(in_channels, half, 1, stride=2, bias=False),
-        nn.Conv2d(in_channels, out_channels - half, 1, stride=2, bias=False),
+        PointwiseConv2d(in_channels, half, 1, stride=2, bias=False),
+        PointwiseConv2d(in_channels, out_channels - half, 1, stride=2, bias=False),
     )
 
 

@@ -6,10 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..kernels.depthwise import shape_of
 from ..kernels.depthwise_operators import traced_depthwise_conv2d
 from ..kernels.eager_depthwise import split_parities
 from ..kernels.native import ConvShape, available
-from ..kernels.native_depthwise import fits, native_depthwise, shape_of
+from ..kernels.native_depthwise import fits, native_depthwise
 
 __all__ = ['DepthwiseConv2d', 'PointwiseConv2d']
 
@@ -18,10 +19,11 @@ class PointwiseConv2d(nn.Conv2d):
     """A 1x1 convolution that multiplies pixels by a matrix, while it trains on a CPU.
 
     With the channels of a pixel together that is what it is, and no library has
-    to find out.
+    to find out.  With a stride, the pixels that are read are taken first: oneDNN writes
+    past its memory in the weight gradient of a strided one on some processors.
 
     >>> import torch
-    >>> conv, x = PointwiseConv2d(3, 4, 1, bias=False), torch.rand(2, 3, 5, 5)
+    >>> conv, x = PointwiseConv2d(3, 4, 1, stride=2, bias=False), torch.rand(2, 3, 5, 5)
     >>> last = x.contiguous(memory_format=torch.channels_last)
     >>> torch.allclose(conv(last), conv(x), atol=1e-6)
     True
@@ -30,16 +32,25 @@ class PointwiseConv2d(nn.Conv2d):
     @property
     def is_matrix(self) -> bool:
         """Whether each pixel is multiplied by a matrix, and none is left out or added."""
-        simple = self.kernel_size == self.stride == (1, 1) and self.padding == (0, 0)
-        return simple and self.groups == 1
+        return self.stride == (1, 1) and self.groups == 1 and self.adds_no_pixels
+
+    @property
+    def adds_no_pixels(self) -> bool:
+        """Whether each output pixel is made of one pixel of the map."""
+        return self.kernel_size == (1, 1) and self.padding == (0, 0)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved map."""
-        together = x.dim() == 4 and x.stride(1) == 1 and x.device.type == 'cpu'
-        if not (self.training and self.is_matrix and together):
+        if not (torch.is_grad_enabled() and self.adds_no_pixels and x.device.type == 'cpu'):
             return super().forward(x)
-        pixels = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
-        return pixels.permute(0, 3, 1, 2)
+        strided = self.stride != (1, 1)
+        if strided:
+            x = x[..., :: self.stride[0], :: self.stride[1]]
+        together = x.dim() == 4 and x.stride(1) == 1
+        if (self.training or strided) and self.groups == 1 and together:
+            pixels = F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias)
+            return pixels.permute(0, 3, 1, 2)
+        return F.conv2d(x, self.weight, self.bias, groups=self.groups)
 
 
 class DepthwiseConv2d(nn.Conv2d):

@@ -77,7 +77,7 @@ def before_norm(x: Tensor, norm: nn.Module, drop_path: nn.Module | None = None) 
 
 
 def drops_nothing(drop_path: nn.Module) -> bool:
-    """Whether a drop path is the identity just now, and nobody listens to it."""
+    """Whether a drop path is the identity just now, and has no hooks."""
     if is_hooked(drop_path):
         return False
     if isinstance(drop_path, nn.Identity):

@@ -20,8 +20,8 @@ __all__ = ['SeparableConv']
 class SeparableConv(nn.Sequential):
     """ReLU, depthwise convolution, pointwise convolution, norm.
 
-    The first three run at once where there is a compiled kernel for them and nobody
-    listens to one of them alone; without it both convolutions are one node of the graph.
+    The first three run at once where there is a compiled kernel for them and none of them
+    has hooks; without it both convolutions are one node of the graph.
 
     >>> conv = SeparableConv(
     ...     nn.ReLU(),

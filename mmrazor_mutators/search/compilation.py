@@ -8,7 +8,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FunctionType
 from typing import Any
 
@@ -152,7 +152,7 @@ class Compilation:
         start = time.perf_counter()
         graph = place.compile(self._options, len(self._graphs))
         try:
-            with _backward_too(), warnings.catch_warnings():
+            with _settings(), warnings.catch_warnings():
                 # Tracing looks at every input in ways that PyTorch warns of.
                 warnings.filterwarnings(
                     'ignore', 'The .grad attribute of a Tensor', UserWarning
@@ -248,11 +248,23 @@ def _precision(device_type: str) -> Hashable:
     return on and torch.get_autocast_dtype(device_type)
 
 
-def _backward_too() -> Any:
-    """Let the backward be compiled with the forward, so that its time counts too."""
-    config: Any = torch._functorch.config
-    name = 'force_non_lazy_backward_lowering'
-    return config.patch({name: True} if hasattr(config, name) else {})
+@contextmanager
+def _settings() -> Iterator[None]:
+    """Let the backward be compiled with the forward, and all of it for this processor alone.
+
+    PyTorch keeps compiled graphs on disk.  On a processor with vectors of another width it
+    would take them from there, and what they compute is wrong.
+    """
+    functorch: Any = torch._functorch.config
+    ours: Any = getattr(torch.compiler, 'config', None)
+    eager, tag = 'force_non_lazy_backward_lowering', 'cache_key_tag'
+    with ExitStack() as stack:
+        if hasattr(functorch, eager):
+            stack.enter_context(functorch.patch({eager: True}))
+        if hasattr(ours, tag):
+            processor = torch.backends.cpu.get_cpu_capability()
+            stack.enter_context(ours.patch({tag: f'{getattr(ours, tag)} {processor}'}))
+        yield
 
 
 def _with_our_guards(options: dict[str, Any]) -> dict[str, Any]:

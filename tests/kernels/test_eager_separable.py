@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mmrazor_mutators.kernels import native
+from mmrazor_mutators.kernels.depthwise import shape_of
 from mmrazor_mutators.kernels.eager_depthwise import convolve, gradients
 from mmrazor_mutators.kernels.eager_separable import eager_separable
-from mmrazor_mutators.kernels.native_depthwise import shape_of
 from mmrazor_mutators.ops import separable
 from mmrazor_mutators.ops.blocks import separable_conv
 

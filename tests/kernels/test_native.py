@@ -19,7 +19,8 @@ from torch.testing import assert_close
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.kernels import native
-from mmrazor_mutators.kernels.native_depthwise import RUN, fits, native_depthwise, shape_of
+from mmrazor_mutators.kernels.depthwise import shape_of
+from mmrazor_mutators.kernels.native_depthwise import CALLS, fits, native_depthwise
 from mmrazor_mutators.kernels.native_norm import native_batch_norm
 from mmrazor_mutators.ops.batch_norm import normalize_by_batch, scaled_norm
 from mmrazor_mutators.ops.fast_convs import DepthwiseConv2d
@@ -69,9 +70,9 @@ def test_a_depthwise_convolution(
         mine = (last(t.to(dtype)) for t in (x, grad))
         a, g, w = *mine, weight.to(dtype)
         found = (
-            RUN['forward'](a, w, shape),
-            RUN['input'](g, w, shape),
-            RUN['weight'](g, a, shape),
+            CALLS['forward'](a, w, shape),
+            CALLS['input'](g, w, shape),
+            CALLS['weight'](g, a, shape),
         )
     for one, other in zip(found, (expected, *slopes), strict=True):
         assert_close(one, other.detach().to(dtype), **close)
@@ -105,9 +106,9 @@ def test_only_the_gradient_that_is_needed(
     leaves = {'x': random_map(2, 3, 4, 4), 'weight': torch.randn(3, 1, 3, 3).double()}
     leaves[wanted].requires_grad_()
     seen: list[str] = []
-    for kind, run in RUN.items():
+    for kind, run in CALLS.items():
         note = lambda *args, kind=kind, run=run: (seen.append(kind), run(*args))[1]  # noqa: E731
-        monkeypatch.setitem(RUN, kind, note)
+        monkeypatch.setitem(CALLS, kind, note)
     shape = shape_of(*leaves.values(), (1, 1), (1, 1), (1, 1))
     out: Any = native_depthwise(*leaves.values(), shape)
     out.sum().backward()

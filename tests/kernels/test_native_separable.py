@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 from mmrazor_mutators.kernels import native
-from mmrazor_mutators.kernels.native_depthwise import fits, shape_of
+from mmrazor_mutators.kernels.depthwise import shape_of
+from mmrazor_mutators.kernels.native_depthwise import fits
 from mmrazor_mutators.kernels.native_separable import native_separable
 from mmrazor_mutators.ops import separable
 from mmrazor_mutators.ops.batch_norm import scaled_norm

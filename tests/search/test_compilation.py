@@ -137,6 +137,28 @@ def test_generated_code_computes_the_same() -> None:
     assert op.choices['norm'].num_batches_tracked == 2
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.compiler, 'config'),
+    reason='this torch has no tag for graphs on disk',
+)
+def test_graphs_on_disk_are_of_one_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Taken from the disk of a processor with wider vectors, a gradient was wrong."""
+    monkeypatch.setattr(torch.compiler.config, 'cache_key_tag', 'mine')
+    tags = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        tags.append(torch.compiler.config.cache_key_tag)
+        return graph.forward
+
+    for processor in ('AVX2', 'AVX512'):
+        monkeypatch.setattr(torch.backends.cpu, 'get_cpu_capability', lambda p=processor: p)
+        op, _ = toy()
+        with Compilation({'backend': backend}).compiled():
+            op(torch.randn(5, 3, dtype=torch.float64))
+    assert tags == ['mine AVX2', 'mine AVX512']
+    assert torch.compiler.config.cache_key_tag == 'mine'
+
+
 def test_depth_costs_no_graphs() -> None:
     counts = []
     for layers in (8, 20):

@@ -1,40 +1,115 @@
-"""Weights that keep the channels of a pixel together, on request and by default."""
-
 from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 from torch.testing import assert_close
 
-import mmrazor_mutators as mm
+from mmrazor_mutators.algorithms.base import BaseAlgorithm
+from mmrazor_mutators.ops.fast_convs import PointwiseConv2d
+from mmrazor_mutators.search.layout import keep_channels_apart, lay_out_channels_last
+
+LAST = torch.channels_last
+
+
+def laid_out(conv: nn.Module) -> Any:
+    lay_out_channels_last(conv)
+    return conv
+
+
+def is_guarded(conv: nn.Module) -> bool:
+    return keep_channels_apart in conv._forward_pre_hooks.values()
+
+
+def test_weights_follow_and_stay_the_same_objects() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 3, groups=2), nn.Linear(2, 2))
+    parts, values = list(net.parameters()), copy.deepcopy(net.state_dict())
+    net.to(memory_format=LAST)
+    lay_out_channels_last(net)
+    assert all(a is b for a, b in zip(net.parameters(), parts, strict=True))
+    assert_close(dict(net.state_dict()), dict(values), rtol=0, atol=0)
+    assert net[0].weight.stride() == (27, 1, 9, 3)
+    assert net[1].weight.stride() == (18, 9, 3, 1)
+
+
+@pytest.mark.parametrize(
+    ('conv', 'guarded'),
+    [
+        (nn.Conv2d(3, 8, 1, 2), True),
+        (nn.Conv2d(15, 8, 1, (1, 2)), True),
+        (nn.Conv2d(16, 8, 1, 2), False),
+        (nn.Conv2d(3, 8, 1), False),
+        (nn.Conv2d(3, 8, (1, 3), 2), False),
+        (nn.Conv2d(4, 8, 1, 2, groups=2), False),
+        (PointwiseConv2d(3, 8, 1, 2), False),
+        (PointwiseConv2d(3, 8, 1, 2, padding=1), True),
+    ],
+    ids=str,
+)
+def test_strided_pointwise_convolutions_of_few_channels_are_guarded(
+    conv: nn.Module, guarded: bool
+) -> None:
+    lay_out_channels_last(conv)
+    lay_out_channels_last(conv)
+    assert len(conv._forward_pre_hooks) == guarded
+    assert is_guarded(conv) == guarded
+    for twin in (copy.deepcopy(conv), pickle.loads(pickle.dumps(conv))):
+        assert is_guarded(twin) == guarded
+
+
+@pytest.mark.parametrize('size', [(4, 5), (1, 5), (4, 1), (1, 1)])
+@pytest.mark.parametrize('channels', [1, 3])
+@pytest.mark.parametrize('by_name', [True, False])
+def test_a_guarded_convolution_reads_rows(
+    channels: int, size: tuple[int, int], by_name: bool
+) -> None:
+    conv = laid_out(nn.Conv2d(channels, 2, 1, 2).to(memory_format=LAST))
+    seen: list[Tensor] = []
+    conv.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.extend([*args, *kwargs.values()]), with_kwargs=True
+    )
+    rows = torch.empty((3, channels, *size), memory_format=torch.contiguous_format)
+    together = torch.randn(3, *size, channels).permute(0, 3, 1, 2)
+    for x in (together, together[:, :, :1], torch.randn(rows.shape), together[0]):
+        _ = conv(input=x) if by_name else conv(x)
+        assert torch.equal(seen[-1], x)
+        assert seen[-1].stride() == torch.empty(x.shape).stride()
+    assert conv.weight.stride() == (channels, 1, 1, 1)
+
+
+def test_rows_are_not_copied() -> None:
+    x = torch.randn(2, 3, 4, 5)
+    args, kwargs = keep_channels_apart(nn.Identity(), (x,), {'mode': 'loss'})
+    assert args[0] is x
+    assert kwargs == {'mode': 'loss'}
+
+
+def test_values_and_derivatives_stay() -> None:
+    conv = nn.Conv2d(3, 4, 1, 2).double()
+    twin = laid_out(copy.deepcopy(conv))
+    x = torch.randn(2, 3, 5, 6, dtype=torch.float64).contiguous(memory_format=LAST)
+    leaves = x.requires_grad_(), conv.weight, conv.bias
+    found = twin(x).square().sum()
+    naive = F.conv2d(x, conv.weight, conv.bias)[:, :, ::2, ::2].square().sum()
+    assert_close(found, naive)
+    ours = torch.autograd.grad(found, (x, twin.weight, twin.bias), create_graph=True)
+    plain = torch.autograd.grad(naive, leaves, create_graph=True)
+    assert_close(ours, plain)
+    assert_close(
+        torch.autograd.grad(ours[1].square().sum(), x),
+        torch.autograd.grad(plain[1].square().sum(), x),
+    )
 
 
 @pytest.mark.parametrize('channels_last', [True, False])
-def test_a_search_lays_weights_out_and_computes_the_same(channels_last: bool) -> None:
-    torch.manual_seed(0)
-    supernet = mm.NasBench201Supernet(2, 3, base_channels=4, num_cells=1)
-    supernet.extra = nn.Conv3d(2, 2, 1)  # No 2d convolution, and left alone.
-    mutator = mm.DartsMutator()
-    mutator.prepare_from_supernet(supernet)
-    images = torch.randn(4, 2, 8, 8)
-    expected = supernet(images)
-    before = {name: (id(p), p.detach().clone()) for name, p in supernet.named_parameters()}
-    search = mm.BilevelSearch(
-        supernet,
-        mutator,
-        nn.functional.cross_entropy,
-        torch.optim.SGD(supernet.parameters(), lr=0.1),
-        torch.optim.Adam(mutator.arch_params.values()),
-        **({} if channels_last else {'channels_last': False}),
-    )
-    for name, p in supernet.named_parameters():
-        assert id(p) == before[name][0]
-        assert_close(p, nn.Parameter(before[name][1]), rtol=0, atol=0)
-    assert_close(supernet(images), expected)
-    maps = []
-    supernet.last_act.register_forward_hook(lambda *args: maps.append(args[2]))
-    batch = images, torch.tensor([0, 1, 2, 0])
-    search.step(batch, batch)
-    for feature in maps:
-        assert feature.is_contiguous(memory_format=torch.channels_last) == channels_last
+def test_algorithms_lay_networks_out_so(channels_last: bool) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 1, 2)).to(memory_format=LAST)
+    algorithm = BaseAlgorithm(net, channels_last=channels_last)
+    algorithm._begin(True, None)
+    assert is_guarded(net[1]) == channels_last
+    assert net[0].weight.is_contiguous(memory_format=LAST) == channels_last

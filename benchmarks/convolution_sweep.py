@@ -1,0 +1,297 @@
+"""Compare the convolutions of PyTorch with float64, as processors of several ages run them.
+
+    python benchmarks/convolution_sweep.py           # a minute
+    python benchmarks/convolution_sweep.py --full    # ten minutes
+
+Forms run in processes of their own, which may crash or hang.  What is compared are the
+output, both gradients, and the derivatives of the gradients.  The error of a sum of n
+products is at most n times the rounding of float32, times the sum of their absolute values.
+All of these are sums of products, so both numbers come from the same program: the first if
+it runs on ones, the second if it runs on absolute values.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PROCESSORS = {
+    'SSE4.1': {'ONEDNN_MAX_CPU_ISA': 'SSE41', 'ATEN_CPU_CAPABILITY': 'default'},
+    'AVX2': {'ONEDNN_MAX_CPU_ISA': 'AVX2', 'ATEN_CPU_CAPABILITY': 'avx2'},
+    'this one': {},
+}
+STAGES = ('output', 'gradients', 'second derivatives')
+SECONDS = 20
+"""After which a process hangs."""
+TOGETHER = 20
+"""So many forms run in one process; each of them alone where something is wrong."""
+
+
+class Form(NamedTuple):
+    """One convolution.
+
+    ``layout`` tells how the map lies in memory: ``'first'``, ``'last'`` (channels last),
+    ``'cropped'`` and ``'sliced'`` (a part of the pixels or of the channels of a larger map
+    that has the channels last), ``'odd'`` (channels last, where dimensions of size 1 have
+    the stride 1, as after ``unsqueeze``).  ``weight`` tells the same of the weight.
+    """
+
+    kernel: int
+    stride: int
+    padding: int
+    dilation: int
+    channels: tuple[int, int]
+    groups: int
+    transposed: bool
+    size: tuple[int, int]
+    batch: int
+    layout: str
+    weight: str
+    threads: int
+
+    @property
+    def family(self) -> str:
+        """The row of the table that it belongs to."""
+        if self.transposed:
+            kind = 'transposed'
+        elif self.groups == 1:
+            kind = 'dense'
+        else:
+            kind = 'depthwise' if self.groups == self.channels[0] else 'grouped'
+        strided = 'strided' if self.stride > 1 else 'stride 1'
+        last = self.layout != 'first' or self.weight == 'last'
+        layout = 'channels last' if last else 'channels first'
+        return f'{self.kernel}x{self.kernel} {kind}, {strided}, {layout}'
+
+
+def all_forms() -> Iterator[Form]:
+    """Yield every form of the sweep."""
+    pairs = [(1, 1), (1, 8), (2, 5), (3, 6), (4, 4), (5, 3), (6, 12), (7, 16), (8, 8)]
+    pairs += [(8, 1), (9, 7), (12, 6), (15, 17), (16, 16), (17, 2)]
+    sizes = (1, 1), (1, 8), (2, 3), (5, 7), (6, 6), (8, 8), (12, 12), (16, 17)
+    layouts = [('first', 'first'), ('last', 'first'), ('last', 'last'), ('first', 'last')]
+    layouts += [('cropped', 'first'), ('sliced', 'last'), ('odd', 'first'), ('odd', 'last')]
+    kinds = 'dense', 'grouped', 'depthwise'
+    outer = product((1, 3, 5, 7), (1, 2, 3), (1, 2), pairs, kinds)
+    for kernel, stride, dilation, (ins, outs), kind in outer:
+        groups, transposed = 1, False
+        if kind == 'depthwise':
+            outs = groups = ins
+        elif kind == 'grouped':
+            ins, outs, groups = 2 * ins, 2 * outs, 2
+        if kernel == 1 and dilation > 1:
+            if kind == 'depthwise':
+                continue
+            transposed, dilation = True, 1
+        for size, batch, threads, (layout, weight) in product(sizes, (1, 6), (1, 2), layouts):
+            steps = kernel, stride, kernel // 2 * dilation, dilation
+            shape = (ins, outs), groups, transposed, size, batch
+            yield Form(*steps, *shape, layout, weight, threads)
+
+
+def sample(count: int) -> list[Form]:
+    """Return forms drawn at random, half of them strided 1x1 with the channels last."""
+    forms = list(all_forms())
+    pointwise = [f for f in forms if f.kernel == 1 and f.stride > 1 and f.layout != 'first']
+    draw = random.Random(0)
+    chosen = draw.sample(pointwise, count // 2) + draw.sample(forms, count - count // 2)
+    return list(dict.fromkeys(chosen))
+
+
+def tensors_of(form: Form) -> list[Tensor]:
+    """Return random map, weight, gradient of the output, and a partner for each gradient."""
+    made = torch.Generator().manual_seed(0)
+    ins, outs = form.channels
+    sides = (outs, ins) if not form.transposed else (ins, outs)
+    shape = sides[0], sides[1] // form.groups, form.kernel, form.kernel
+    x = torch.randn(form.batch, ins, *form.size, generator=made)
+    weight = torch.randn(shape, generator=made)
+    out = convolve(form, x.double(), weight.double())
+    grad = torch.randn(out.shape, generator=made)
+    u, v = torch.randn(x.shape, generator=made), torch.randn(shape, generator=made)
+    return [x, weight, grad, u, v]
+
+
+def convolve(form: Form, x: Tensor, weight: Tensor) -> Tensor:
+    """Run the form."""
+    if form.transposed:
+        return F.conv_transpose2d(x, weight, None, form.stride, form.padding, 0, form.groups)
+    steps = form.stride, form.padding, form.dilation
+    return F.conv2d(x, weight, None, *steps, form.groups)
+
+
+def laid_out(x: Tensor, layout: str) -> Tensor:
+    """Return the same values, laid out in memory as the form says."""
+    if layout == 'first':
+        return x.contiguous()
+    batch, channels, height, width = x.shape
+    rows, columns, depth = height, width, channels
+    if layout == 'cropped':
+        rows, columns = height + 1, width + 2
+    elif layout == 'sliced':
+        depth = channels + 3
+    base = x.new_zeros((batch, rows, columns, depth)).permute(0, 3, 1, 2)
+    part = base[:, :channels, rows - height :, columns - width :]
+    part.copy_(x)
+    if layout == 'odd':
+        steps = zip(part.shape, part.stride(), strict=True)
+        part = part.as_strided(part.shape, [step if n > 1 else 1 for n, step in steps])
+    return part
+
+
+def stages_of(form: Form, tensors: Sequence[Tensor], dtype: Any) -> Iterator[list[Tensor]]:
+    """Yield what each of the stages computes."""
+    x, weight, grad, u, v = (t.to(dtype) for t in tensors)
+    x = laid_out(x, form.layout).requires_grad_()
+    weight = laid_out(weight, form.weight).requires_grad_()
+    grad = grad.requires_grad_()
+    out = convolve(form, x, weight)
+    yield [out]
+    # As in an ordinary step, and as for a gradient that is differentiated again.
+    torch.autograd.grad(out, (x, weight), grad, retain_graph=True)
+    found = torch.autograd.grad(out, (x, weight), grad, create_graph=True)
+    yield list(found)
+    yield list(torch.autograd.grad(found, (x, weight, grad), (u, v)))
+
+
+def judge(form: Form) -> Iterator[tuple[str, float]]:
+    """Yield each stage with its error, in units of the largest that rounding explains."""
+    torch.set_num_threads(form.threads)
+    eps = torch.finfo(torch.float32).eps
+    tensors = tensors_of(form)
+    usual = form._replace(layout='first', weight='first')
+    exact = stages_of(usual, tensors, torch.float64)
+    sizes = stages_of(usual, [t.abs() for t in tensors], torch.float64)
+    counts = stages_of(usual, [torch.ones_like(t) for t in tensors], torch.float64)
+    for stage, ours, *others in zip(
+        STAGES, stages_of(form, tensors, torch.float32), exact, sizes, counts, strict=True
+    ):
+        worst = 0.0
+        for found, right, size, count in zip(ours, *others, strict=True):
+            bound = (count + 2) * eps * size + torch.finfo(torch.float32).tiny
+            ratio = ((found.double() - right).abs() / bound).max()
+            worst = max(worst, float('inf') if ratio.isnan() else ratio.item())
+        yield stage, worst
+
+
+def run_apart(forms: Sequence[Form]) -> tuple[int, str, str] | None:
+    """Run forms in a process of their own; return number, stage and fault of the first."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reader)
+        _report(forms, writer)
+    os.close(writer)
+    said, end = b'', time.monotonic() + SECONDS
+    while select.select([reader], [], [], max(end - time.monotonic(), 0))[0]:
+        part = os.read(reader, 4096)
+        if not part:
+            break
+        said += part
+    else:
+        os.kill(child, signal.SIGKILL)
+    os.close(reader)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    lines = [line.split(':', 2) for line in said.decode().splitlines()]
+    for number, stage, found in lines:
+        if stage not in STAGES:
+            return int(number), stage, found
+        if not float(found) <= 1:
+            return int(number), stage, f'wrong, {float(found):.0e}'
+    if not status:
+        return None
+    number, stage = divmod(len(lines), len(STAGES))
+    fault = 'hung' if status == -signal.SIGKILL else signal.Signals(-status).name
+    return number % len(forms), STAGES[stage], fault
+
+
+def _report(forms: Sequence[Form], writer: int) -> None:
+    """Judge forms, write what comes out, and end the process."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    number = 0
+    try:
+        for _ in range(2):  # Memory that was spoilt is noticed later.
+            for number, form in enumerate(forms):
+                for stage, error in judge(form):
+                    os.write(writer, f'{number}:{stage}:{error}\n'.encode())
+    except BaseException as error:
+        os.write(writer, f'{number}:raised:{type(error).__name__} {error}\n'.encode())
+    os._exit(0)
+
+
+def run_here(forms: Sequence[Form]) -> None:
+    """Run forms as this process would, and print a line for each that is not right."""
+    weight = torch.ones(1, requires_grad=True)
+    torch.autograd.grad(weight, weight, torch.ones(1))  # Imports what all children need.
+    for first in range(0, len(forms), TOGETHER):
+        group = forms[first : first + TOGETHER]
+        together = run_apart(group)
+        if together is None:
+            continue
+        # What one of them has spoilt may show in another one.
+        alone = {n: found for n, form in enumerate(group) if (found := run_apart([form]))}
+        for number, (_, stage, fault) in (alone or {together[0]: together}).items():
+            print(json.dumps([first + number, stage, fault]), flush=True)
+
+
+def sweep(count: int, processor: str) -> dict[int, tuple[str, str]]:
+    """Return the stage and the fault of each form, by number, that is not right there."""
+    command = [sys.executable, __file__, '--count', str(count), '--here']
+    environment = {
+        **os.environ,
+        **PROCESSORS[processor],
+        'OMP_NUM_THREADS': '2',
+        'GOMP_SPINCOUNT': '0',
+    }
+    run = subprocess.run(
+        command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+    return {n: (stage, fault) for n, stage, fault in map(json.loads, run.stdout.splitlines())}
+
+
+def main() -> None:
+    """Print what is wrong, then a table of it."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--full', action='store_true', help='10,000 forms instead of 1,000')
+    parser.add_argument('--count', type=int, help='so many forms')
+    parser.add_argument('--here', action='store_true', help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    count = args.count or (10_000 if args.full else 1_000)
+    forms = sample(count)
+    if args.here:
+        run_here(forms)
+        return
+    total = Counter(form.family for form in forms)
+    wrong: dict[str, Counter[str]] = {}
+    for processor in PROCESSORS:
+        found = sweep(count, processor)
+        wrong[processor] = Counter(forms[n].family for n in found)
+        for n, (stage, fault) in found.items():
+            print(f'{processor}: {stage}: {fault}: {forms[n]}')
+    print('\n| form | runs | ' + ' | '.join(PROCESSORS) + ' |')
+    print('|---' * (2 + len(PROCESSORS)) + '|')
+    for family in sorted(total):
+        columns = [str(wrong[processor][family] or '') for processor in PROCESSORS]
+        if any(columns):
+            print(f'| {family} | {total[family]} | ' + ' | '.join(columns) + ' |')
+    right = sum(n for family, n in total.items() if not any(w[family] for w in wrong.values()))
+    print(f'| all others | {right} |' + ' |' * len(PROCESSORS))
+
+
+if __name__ == '__main__':
+    main()
