@@ -87,7 +87,8 @@ class DifferentiableValue(DifferentiableMutable):
         mixture = self.mixture(arch_param, relax)
         if mixture is None:
             return self.masks[self.full_choice_names.index(self.active_names[-1])]
-        weights = mixture.weights.to(self.masks)
+        # In the precision of the weights, whatever that of the masks is.
+        weights = mixture.weights
         return (weights.reshape(-1, *[1] * (self.masks.dim() - 1)) * self.masks).sum(0)
 
     def forward(

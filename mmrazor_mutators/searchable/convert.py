@@ -52,7 +52,8 @@ def make_searchable(
             - ``kernel_size``: sizes of a convolution's kernel;
             - ``width``: output channels, as counts or as fractions (floats up to 1), of the
               layer and of all that is tied to it;
-            - ``expansion``: hidden channels of a block as multiples of what it reads;
+            - ``expansion``: hidden channels of a block as multiples of what it reads; those
+              above the original's are left out;
             - ``ffn``: hidden units of a block, as ``width``;
             - ``heads``: numbers of heads of a module that attends;
             - ``depth``: ``True`` for a block that may be left out;

@@ -114,6 +114,8 @@ def _widths(place: Place, layer: nn.Module, count: int) -> tuple[dict[int, Any],
     for value in values:
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         width = _width_of(value, count, ins, expansion) if number else 0
+        if expansion and width > count:
+            continue  # Blocks that one rule matches may have other ratios.
         if not 1 <= width <= count:
             raise SearchSpaceError(
                 f'At {place}: expected '

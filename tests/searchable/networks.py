@@ -1,0 +1,212 @@
+"""Networks as people bring them, with rules that use every kind of choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Block(nn.Module):
+    """A residual block, as in a ResNet."""
+
+    def __init__(self, ins: int, outs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(ins, outs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outs)
+        self.act = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outs, outs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outs)
+        self.down: nn.Module = nn.Identity()
+        if stride > 1 or ins != outs:
+            self.down = nn.Sequential(
+                nn.Conv2d(ins, outs, 1, stride, bias=False), nn.BatchNorm2d(outs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
+        return self.act(self.down(x) + y)
+
+
+class ResNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 3, padding=1)
+        self.layers = nn.Sequential(Block(6, 6), Block(6, 8, 2), Block(8, 8))
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.layers(self.stem(x)).mean((2, 3)))
+
+
+class Inverted(nn.Module):
+    """An inverted residual, as in a MobileNetV2."""
+
+    def __init__(self, ins: int, outs: int, ratio: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        hidden = ins * ratio
+        self.residual = ins == outs and stride == 1
+        self.conv = nn.Sequential(
+            nn.Conv2d(ins, hidden, 1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(True),
+            nn.Conv2d(hidden, hidden, kernel, stride, kernel // 2, groups=hidden),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU6(True),
+            nn.Conv2d(hidden, outs, 1, bias=False),
+            nn.BatchNorm2d(outs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+def mobilenet() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1),
+        nn.BatchNorm2d(4),
+        Inverted(4, 4, 3, 5, 1),
+        Inverted(4, 6, 2, 3, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(6, 5),
+    )
+
+
+class Characters(nn.Module):
+    """A transformer encoder over characters, with a causal mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8)
+        self.place = nn.Parameter(0.1 * torch.randn(6, 8))
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(8, 4, 12, batch_first=True, norm_first=True)
+            for _ in range(2)
+        )
+        self.norm = nn.LayerNorm(8)
+        self.head = nn.Linear(8, 11)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens) + self.place[: tokens.shape[1]]
+        mask = torch.full((tokens.shape[1],) * 2, float('-inf'), dtype=x.dtype).triu(1)
+        for layer in self.layers:
+            x = layer(x, src_mask=mask)
+        return self.head(self.norm(x))
+
+
+def series() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv1d(2, 6, 7, padding=3),
+        nn.BatchNorm1d(6),
+        nn.GELU(),
+        nn.MaxPool1d(2),
+        nn.Conv1d(6, 8, 5, padding=2),
+        nn.GroupNorm(4, 8),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(8 * 6, 5),
+    )
+
+
+class UNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down1 = nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU())
+        self.down2 = nn.Sequential(nn.Conv2d(6, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU())
+        self.up = nn.ConvTranspose2d(8, 4, 2, 2)
+        self.join = nn.Sequential(nn.Conv2d(10, 6, 3, padding=1), nn.ReLU())
+        self.out = nn.Conv2d(6, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.down1(x)
+        return self.out(self.join(torch.cat([self.up(self.down2(first)), first], 1)))
+
+
+class ConvNeXt(nn.Module):
+    """Layer norms over channels, and a parameter that scales them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 6, 2, 2)
+        self.depthwise = nn.Conv2d(6, 6, 5, padding=2, groups=6)
+        self.norm = nn.LayerNorm(6)
+        self.expand = nn.Linear(6, 12)
+        self.project = nn.Linear(12, 6)
+        self.gamma = nn.Parameter(torch.rand(6))
+        self.head = nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        y = self.norm(self.depthwise(x).permute(0, 2, 3, 1))
+        y = self.project(F.gelu(self.expand(y))) * self.gamma
+        return self.head((x + y.permute(0, 3, 1, 2)).mean((2, 3)))
+
+
+class Case(NamedTuple):
+    build: Callable[[], nn.Module]
+    inputs: Callable[[], Tensor]
+    rules: Callable[[], list[dict[str, Any]]]
+
+
+CASES = {
+    'resnet': Case(
+        ResNet,
+        lambda: torch.randn(2, 3, 8, 8),
+        lambda: [
+            {'match': '*.conv2', 'kernel_size': [1, 3, 5]},
+            {'match': '*.conv1', 'width': [0.25, 0.5, 1.0]},
+            {'match': 'stem', 'width': [3, 6]},
+            {'match': nn.ReLU, 'activation': ['relu', 'silu', 'gelu']},
+            {'match': ['layers.0', 'layers.2'], 'depth': True},
+            {'match': 'layers.1.bn1', 'norm': ['bn', 'in']},
+        ],
+    ),
+    'mobilenet': Case(
+        mobilenet,
+        lambda: torch.randn(2, 3, 8, 8),
+        lambda: [
+            {'match': 'Inverted', 'expansion': [1, 2, 3]},
+            {'match': '*.conv.3', 'kernel_size': [1, 3]},
+            {'match': '2', 'depth': True},
+            {'match': '0', 'width': [0.5, 1.0]},
+        ],
+    ),
+    'characters': Case(
+        Characters,
+        lambda: torch.randint(0, 11, (2, 6)),
+        lambda: [
+            {'match': '*.self_attn', 'heads': [1, 2, 4]},
+            {'match': 'TransformerEncoderLayer', 'ffn': [0.25, 0.5, 1.0], 'depth': True},
+        ],
+    ),
+    'series': Case(
+        series,
+        lambda: torch.randn(3, 2, 12),
+        lambda: [{'match': 'Conv1d', 'kernel_size': [3, 5, 7], 'width': [0.5, 1.0]}],
+    ),
+    'unet': Case(
+        UNet,
+        lambda: torch.randn(2, 1, 8, 8),
+        lambda: [
+            {'match': ['down1.0', 'down2.0', 'up', 'join.0'], 'width': [0.25, 0.5, 1.0]},
+            {'match': ['down2.0', 'join.0'], 'kernel_size': [1, 3, 5]},
+        ],
+    ),
+    'convnext': Case(
+        ConvNeXt,
+        lambda: torch.randn(2, 3, 8, 8),
+        lambda: [
+            {'match': 'expand', 'width': [0.5, 1.0]},
+            {'match': 'stem', 'width': [2, 4, 6]},
+            {'match': 'depthwise', 'kernel_size': [3, 5]},
+            {
+                'match': 'project',
+                'ops': lambda linear: {'deep': nn.Sequential(nn.Tanh(), nn.Linear(12, 6))},
+            },
+        ],
+    ),
+}

@@ -1,0 +1,267 @@
+"""What cannot work is refused, by place, shapes and cure, and the model is as it was."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import networks
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+
+import mmrazor_mutators as mm
+from mmrazor_mutators.errors import BindingError, ConfigError, InputError, SearchSpaceError
+
+
+def tied() -> nn.Module:
+    model = networks.Characters()
+    model.head.weight = model.embed.weight
+    return model
+
+
+def mlp(*between: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), *between, nn.Linear(8, 2))
+
+
+class Reshaped(nn.Module):
+    """Writes the number of its channels down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc(self.conv(x).reshape(-1, 4, 4).mean(-1).reshape(len(x), -1, 4).mean(1))
+
+
+class Untraceable(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(4, 4), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.fc(x)).detach()
+
+
+Space = SearchSpaceError
+FOUR, IMAGES, TOKENS = torch.randn(3, 4), torch.randn(2, 3, 8, 8), torch.randint(0, 11, (2, 6))
+REFUSED: list[tuple[Any, Any, Any, type, str]] = [
+    (mlp, [{'match': '0', 'width': [0]}], FOUR, Space, 'from 1 to 8.* but got 0'),
+    (mlp, [{'match': '0', 'width': [16]}], FOUR, Space, 'from 1 to 8.* but got 16'),
+    (mlp, [{'match': '0', 'width': ['a']}], FOUR, Space, "but got 'a'"),
+    (mlp, [{'match': '0', 'width': 3}], FOUR, Space, 'expected a list of numbers'),
+    (mlp, [{'match': '0', 'width': [8]}], FOUR, Space, 'a smaller width than .* 8'),
+    (mlp, [{'match': '1', 'width': [1]}], FOUR, Space, 'the output of the model'),
+    (
+        lambda: mlp(nn.Softmax(-1)),
+        [{'match': '0', 'width': [4]}],
+        FOUR,
+        Space,
+        "space '0': the choice 'w4' cannot work: .*mixes live and dead",
+    ),
+    (
+        mlp,
+        [{'match': '*', 'width': [4]}, {'match': '0', 'width': [2]}],
+        FOUR,
+        Space,
+        r"'0' is matched twice for `width`: by the rule match='\*' and by the rule match='0'",
+    ),
+    (mlp, [{'match': 'fc*', 'width': [4]}], FOUR, Space, "match='fc\\*' matches no"),
+    (mlp, [{'match': 'Linaer', 'width': [4]}], FOUR, Space, "did you mean 'Linear'"),
+    (
+        mlp,
+        [{'match': '0', 'kernel_size': [3]}],
+        FOUR,
+        Space,
+        'a convolution .*Linear',
+    ),
+    (
+        mlp,
+        [{'match': '0', 'heads': [2]}],
+        FOUR,
+        Space,
+        'expected an nn.MultiheadAtt',
+    ),
+    (
+        mlp,
+        [{'match': '0', 'depth': True}],
+        FOUR,
+        Space,
+        r'makes \(3, 8\) of \(3, 4\)',
+    ),
+    (
+        mlp,
+        [{'match': '0', 'ops': {'short': nn.Linear(4, 5)}}],
+        FOUR,
+        Space,
+        "space '0': the choice 'short' cannot work: .*shapes",
+    ),
+    (mlp, [{'match': '0', 'ops': 3}], FOUR, Space, 'but got 3'),
+    (
+        mlp,
+        [{'match': '0', 'activation': ['rleu']}],
+        FOUR,
+        Space,
+        "did you mean 'relu'",
+    ),
+    (mlp, [], FOUR, ConfigError, r'a non-empty list such as .*, but got \[\]'),
+    (mlp, [{'width': [4]}], FOUR, ConfigError, 'a rule to be a dict with `match`'),
+    (mlp, [{'match': '0'}], FOUR, ConfigError, 'what may be chosen, by one of ops'),
+    (mlp, [{'match': '0', 'witdh': [4]}], FOUR, ConfigError, "'witdh'.*did you mean 'width'"),
+    (mlp, [{'match': 3, 'width': [4]}], FOUR, ConfigError, 'a type, or a function .* got 3'),
+    (
+        mlp,
+        [{'match': '0', 'width': [4]}],
+        torch.randn(3, 5),
+        InputError,
+        'do not pass Sequential',
+    ),
+    (mlp, [{'match': '0', 'width': [4]}], 'x', InputError, 'but got str'),
+    (
+        networks.series,
+        [{'match': '4', 'width': [3]}],
+        torch.randn(1, 2, 12),
+        Space,
+        'cuts through a group of channels; possible are 2, 4, 6, 8',
+    ),
+    (
+        networks.ResNet,
+        [{'match': '*.conv2', 'kernel_size': [2]}],
+        IMAGES,
+        Space,
+        'all odd or all even, but got 2',
+    ),
+    (
+        lambda: nn.Sequential(nn.Conv2d(3, 4, 5), nn.Flatten(), nn.Linear(64, 2)),
+        [{'match': '0', 'kernel_size': [3]}],
+        IMAGES,
+        Space,
+        'a padding below 0 .*at least 1',
+    ),
+    (
+        networks.ResNet,
+        [{'match': 'layers.0.conv2', 'width': [3]}, {'match': 'stem', 'width': [2]}],
+        IMAGES,
+        Space,
+        "tied to those of space 'layers/0/conv2', where w3, w6 can be chosen, but here w2, w6",
+    ),
+    (
+        tied,
+        [{'match': 'embed', 'width': [4]}],
+        TOKENS,
+        Space,
+        'which shares its weight|whose features cannot be chosen',
+    ),
+    (
+        networks.Characters,
+        [{'match': '*.self_attn', 'heads': [5]}],
+        TOKENS,
+        Space,
+        'from 1 to 4, .*but got 5',
+    ),
+    (
+        Reshaped,
+        [{'match': 'conv', 'width': [2]}],
+        torch.randn(2, 1, 6, 6),
+        Space,
+        "space 'conv': the choice 'w2' cannot work|no layer reads|only together",
+    ),
+    (
+        Untraceable,
+        [{'match': 'fc', 'width': [2]}],
+        FOUR,
+        Space,
+        'cannot be traced|expected to return features',
+    ),
+    (
+        lambda: nn.DataParallel(mlp()),
+        [{'match': '*.0', 'width': [4]}],
+        FOUR,
+        Space,
+        'a DataParallel around the model; make its `.module` searchable',
+    ),
+]
+
+
+@pytest.mark.parametrize('number', range(len(REFUSED)))
+def test_what_cannot_work_is_refused_and_changes_nothing(number: int) -> None:
+    build, rules, x, error, message = REFUSED[number]
+    torch.manual_seed(0)
+    model = build()
+    twin = copy.deepcopy(model)
+    with pytest.raises(error, match=message):
+        mm.make_searchable(model, rules, x)
+    assert [(n, type(m)) for n, m in model.named_modules()] == [
+        (n, type(m)) for n, m in twin.named_modules()
+    ]
+    state, expected = model.state_dict(), twin.state_dict()
+    assert list(state) == list(expected)
+    assert all(state[key].equal(expected[key]) for key in expected)
+    assert '_search_plan' not in vars(model)
+    assert all(m.training for m in model.modules())
+
+
+def test_a_supernet_is_not_converted_twice_nor_restored_while_bound() -> None:
+    rules = [{'match': '0', 'width': [4]}]
+    model = mm.make_searchable(mlp(), rules, FOUR)
+    with pytest.raises(BindingError, match='is a supernet already; call restore_original'):
+        mm.make_searchable(model, rules, FOUR)
+    mutator = mm.DartsMutator()
+    mutator.prepare_from_supernet(model)
+    with pytest.raises(BindingError, match=r'bound to this supernet; call mutator\.release'):
+        mm.restore_original(model)
+    mutator.release(model)
+    mm.restore_original(model)
+    with pytest.raises(BindingError, match='was not made by make_searchable'):
+        mm.restore_original(model)
+
+
+def test_frozen_layers_stay_frozen() -> None:
+    model = mlp(nn.ReLU())
+    model[0].requires_grad_(False)
+    supernet = mm.make_searchable(model, [{'match': '0', 'width': [4]}], FOUR)
+    assert [p.requires_grad for p in supernet.parameters()] == [False, False, True, True]
+    mutator = mm.DartsMutator()
+    mutator.prepare_from_supernet(supernet)
+    net = mutator.export_subnet(supernet, {'0': {'chosen': ['w4']}})
+    assert [p.requires_grad for p in net.parameters()] == [False, False, True, True]
+
+
+def test_a_module_that_stands_in_two_places_is_chosen_once() -> None:
+    act = nn.ReLU()
+    model = nn.Sequential(nn.Linear(4, 4), act, nn.Linear(4, 4), act)
+    supernet = mm.make_searchable(model, [{'match': 'ReLU', 'activation': ['tanh']}], FOUR)
+    assert supernet[1] is supernet[3]
+    mutator = mm.DartsMutator()
+    mutator.prepare_from_supernet(supernet)
+    assert list(mutator.search_spaces) == ['1']
+    net = mutator.export_subnet(supernet, {'1': {'chosen': ['tanh']}})
+    assert [type(m) for m in net] == [nn.Linear, nn.Tanh] * 2
+    mutator.release(supernet)
+    mm.restore_original(supernet)
+    assert supernet[1] is supernet[3] is act
+
+
+def test_a_rule_may_share_one_choice() -> None:
+    model = nn.Sequential(
+        nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 2)
+    )
+    rules = [
+        {'match': ['0', '2'], 'width': [3], 'space': 'hidden'},
+        {'match': nn.ReLU, 'activation': ['tanh'], 'space': 'act'},
+    ]
+    supernet = mm.make_searchable(model, rules, FOUR)
+    mutator = mm.DartsMutator()
+    mutator.prepare_from_supernet(supernet)
+    assert sorted(mutator.search_spaces) == ['act', 'hidden']
+    subnet = {'hidden': {'chosen': ['w3']}, 'act': {'chosen': ['tanh']}}
+    net = mutator.export_subnet(supernet, subnet)
+    assert [m.out_features for m in net if isinstance(m, nn.Linear)] == [3, 3, 2]
+
+
+def test_a_computed_weight_is_refused_for_kernels() -> None:
+    model = nn.Sequential(weight_norm(nn.Conv2d(3, 4, 3, padding=1)), nn.Flatten())
+    with pytest.raises(Space, match='computed of something else, as by weight_norm'):
+        mm.make_searchable(model, [{'match': '0', 'kernel_size': [1]}], IMAGES)
