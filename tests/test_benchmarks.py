@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 import itertools
+import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +94,52 @@ def test_the_reference_of_the_speed_table_computes_the_same(space: str) -> None:
     theirs = [p.grad for p in reference.parameters() if id(p) not in alphas]
     for mine, expected in zip(of_library[len(rows) :], theirs, strict=True):
         torch.testing.assert_close(mine, expected)
+
+
+def safe_form() -> Any:
+    from convolution_sweep import Form
+
+    return Form(3, 2, 1, 1, (3, 4), 1, False, (5, 6), 2, 'last', 'last', 1)
+
+
+def test_the_sweep_tells_right_from_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    import convolution_sweep as sweep
+    import torch
+
+    form, right = safe_form(), sweep.convolve
+    assert 0 < max(error for _, error in sweep.judge(form)) < 1
+
+    def wrong(form: Any, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        out = right(form, x, weight)
+        return out * (1 + 1e-4) if x.dtype == torch.float32 else out
+
+    monkeypatch.setattr(sweep, 'convolve', wrong)
+    assert min(error for _, error in sweep.judge(form)) > 1
+
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+@pytest.mark.filterwarnings('ignore:.*use of fork:DeprecationWarning')
+def test_the_sweep_survives_a_crash_and_a_hang(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import convolution_sweep as sweep
+
+    fine = safe_form()
+    crashes, hangs = fine._replace(batch=5), fine._replace(batch=6)
+
+    def judge(form: Any) -> Any:
+        yield 'output', 0.5
+        if form == crashes:
+            faulthandler.disable()  # Not ours to report.
+            os.kill(os.getpid(), signal.SIGSEGV)
+        while form == hangs:
+            time.sleep(0.1)
+        yield 'gradients', 0.5
+        yield 'second derivatives', 0.5
+
+    monkeypatch.setattr(sweep, 'judge', judge)
+    monkeypatch.setattr(sweep, 'SECONDS', 0.5)
+    monkeypatch.setattr(sweep, 'TOGETHER', 2)
+    sweep.run_here([fine, crashes, fine, fine, hangs, fine])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines == [[1, 'gradients', 'SIGSEGV'], [4, 'gradients', 'hung']]
