@@ -53,8 +53,11 @@ _KNOWN_PACKAGES = ('torch.', __name__.split('.')[0] + '.')
 def _may_change_input(module: nn.Module) -> bool:
     """Whether a part of ``module`` is told to work in place, or has code of somebody else's.
 
-    The layers of PyTorch do what they are told, and ours change nothing.
+    The layers of PyTorch do what they are told, ours change nothing, and a candidate that
+    shares how it begins has promised to leave its input to the others.
     """
+    if hasattr(module, 'prologue') or hasattr(module, 'term'):
+        return False
     return _has_switch(module) or any(
         not type(part).__module__.startswith(_KNOWN_PACKAGES) for part in module.modules()
     )
