@@ -146,8 +146,8 @@ def _traits(name: str, classes: dict[str, _Class]) -> dict[str, str]:
 def read_parts() -> dict[str, dict[str, Part]]:
     """Return ``{kind: {name: part}}`` of all parts that the package registers.
 
-    >>> read_parts()['hypergradients']['first_order'].summary
-    'Takes the weights as they are (DARTS, section 2.3, xi = 0).'
+    >>> read_parts()['mutators']['DartsMutator'].traits['cost']
+    'all paths'
     """
     classes = _classes()
     found: dict[str, dict[str, Part]] = {kind: {} for kind in KINDS}

@@ -276,8 +276,18 @@ def test_state_dict_holds_the_choices_alone(name: str) -> None:
 
 
 @every
-@pytest.mark.parametrize('space_id', ['a.b', '', 3, None, 'keys', 'training', '_parameters'])
-def test_illegal_space_ids(name: str, space_id: Any) -> None:
+@pytest.mark.parametrize('space_id', ['', 3, None])
+def test_ids_that_are_no_names(name: str, space_id: Any) -> None:
+    with pytest.raises(SearchSpaceError, match=f'`space_id`.*{space_id!r}'):
+        build(name, space_id=space_id)
+
+
+@every
+@pytest.mark.parametrize('space_id', ['a.b', 'keys', 'training', '_parameters'])
+def test_ids_that_no_parameter_can_have(name: str, space_id: Any) -> None:
+    if not is_learning(name):
+        assert build(name, space_id=space_id).space_id == space_id
+        return
     with pytest.raises(SearchSpaceError, match=f'`space_id`.*{space_id!r}'):
         build(name, space_id=space_id)
 
