@@ -101,6 +101,7 @@ __all__ = [
     'build_mutator',
     'build_op',
     'dump_subnet',
+    'expected_cost',
     'load_subnet',
     'make_searchable',
     'restore_original',

@@ -17,6 +17,7 @@ from .building import (
     build_mutator,
     build_op,
 )
+from .costs import expected_cost
 from .errors import NASError
 from .extensions import (
     AuxiliarySkip,
@@ -161,6 +162,7 @@ __all__ = [
     'build_mutator',
     'build_op',
     'dump_subnet',
+    'expected_cost',
     'load_subnet',
     'make_searchable',
     'restore_original',

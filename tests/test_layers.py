@@ -26,6 +26,7 @@ ROOMS: list[tuple[int, set[str]]] = [
     (2, {'datasets'}),
     (2, {'optim'}),
     (3, {'architectures'}),
+    (3, {'costs'}),
     (3, {'export'}),
     (3, {'searchable'}),
     (4, {'mutators'}),

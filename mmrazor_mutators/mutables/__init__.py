@@ -19,7 +19,7 @@ from .partial import PartialChannelOP, PartialChannels
 from .placeholder import Placeholder, convert_placeholders
 from .plain import ParallelSum, SelectedSum, Skip
 from .plan import Member, SearchPlan, Tie, find_plans, plan_of, set_plan
-from .settling import network_of
+from .settling import members_by_layer, network_of, settle_layer
 from .sizes import DifferentiableChannel, DifferentiableKernel
 from .spaces import (
     build_search_spaces,
@@ -74,11 +74,13 @@ __all__ = [
     'load_subnet',
     'make_searchable_layer',
     'match_subnet',
+    'members_by_layer',
     'modules_by_choice',
     'mutables_inside',
     'network_of',
     'plan_of',
     'restore_layer',
     'set_plan',
+    'settle_layer',
     'traverse',
 ]

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from ..typing import Subnet
 from .layers import SearchableLayer, restore_layer
 from .plain import Skip
-from .plan import find_plans, set_plan
+from .plan import Member, Tie, find_plans, set_plan
 from .sizes import DifferentiableKernel
 from .slicing import crop_kernel, keep_features, keep_slices
 from .subnet import match_subnet
 
-__all__ = ['network_of']
+__all__ = ['members_by_layer', 'network_of', 'settle_layer']
 
 
 def _settle(
@@ -30,30 +30,54 @@ def _settle(
         chosen: ``{space_id: names}``.
         copies: By the id of each layer its copy; layers that were not copied are gone.
     """
+    members = members_by_layer(supernet)
     for layer in supernet.modules():
-        if isinstance(layer, SearchableLayer) and id(layer) in copies:
-            _settle_layer(layer, copies[id(layer)], chosen)
+        if id(layer) in copies:
+            settle_layer(layer, copies[id(layer)], members.get(id(layer), ()), chosen)
+
+
+def members_by_layer(supernet: nn.Module) -> dict[int, list[tuple[Tie, Member]]]:
+    """Return by the id of each layer the ties that its features belong to."""
+    found: dict[int, list[tuple[Tie, Member]]] = {}
     for _, plan in find_plans(supernet):
-        alive: dict[tuple[int, str, str | None], Tensor] = {}
-        members = {}
         for tie in plan.ties:
-            if tie.space_id not in chosen:
-                continue  # All that reads it stands inside of a choice that was not made.
-            row = tie.names.index(chosen[tie.space_id][-1])
             for member in tie.members:
-                if id(member.module) in copies:
-                    key = id(member.module), member.axis, member.parameter
-                    kept = member.alive[row]
-                    alive[key] = alive[key] & kept if key in alive else kept
-                    members[key] = member
-        for key, member in members.items():
-            if alive[key].all():
-                continue
-            copy = copies[id(member.module)]
-            if member.parameter is not None:
-                keep_slices(copy, member.parameter, member.dim, alive[key])
-            else:
-                keep_features(copy, member.axis, alive[key])
+                found.setdefault(id(member.module), []).append((tie, member))
+    return found
+
+
+def settle_layer(
+    layer: nn.Module,
+    copy: nn.Module,
+    members: Sequence[tuple[Tie, Member]],
+    chosen: Mapping[str, Sequence[str]],
+) -> None:
+    """Make the copy of one layer as small as was chosen, in place.
+
+    Args:
+        layer: As it is in the supernet.
+        copy: Changed.
+        members: Of the layer; see :func:`members_by_layer`.
+        chosen: ``{space_id: names}``.
+    """
+    if isinstance(layer, SearchableLayer):
+        _settle_kernel(layer, copy, chosen)
+    alive: dict[tuple[str, str | None], Tensor] = {}
+    dims: dict[tuple[str, str | None], int] = {}
+    for tie, member in members:
+        if tie.space_id not in chosen:
+            continue  # All that reads it stands inside of a choice that was not made.
+        kept = member.alive[tie.names.index(chosen[tie.space_id][-1])]
+        key = member.axis, member.parameter
+        alive[key] = alive[key] & kept if key in alive else kept
+        dims[key] = member.dim
+    for (axis, parameter), kept in alive.items():
+        if kept.all():
+            continue
+        if parameter is not None:
+            keep_slices(copy, parameter, dims[axis, parameter], kept)
+        else:
+            keep_features(copy, axis, kept)
 
 
 def _leave_out_skipped(network: nn.Module) -> None:
@@ -69,7 +93,7 @@ def _leave_out_skipped(network: nn.Module) -> None:
                 module.extend(kept)
 
 
-def _settle_layer(
+def _settle_kernel(
     layer: SearchableLayer, copy: nn.Module, chosen: Mapping[str, Sequence[str]]
 ) -> None:
     kernel = layer.mutables._modules.get('kernel')
@@ -84,13 +108,21 @@ def _settle_layer(
             crop_kernel(copy, weight, size)
 
 
-def network_of(supernet: nn.Module, subnet: Subnet) -> nn.Module:
+def network_of(
+    supernet: nn.Module, subnet: Subnet, copies: dict[int, Any] | None = None
+) -> nn.Module:
     """Return the network of a subnet as a new module; see ``export_subnet``.
+
+    Args:
+        supernet: With mutables.
+        subnet: ``{space_id: {'chosen': [choice names], ...}}``.
+        copies: Gets by the id of each module of the supernet what it became.
 
     Raises:
         SubnetError: The subnet does not fit.
     """
-    memo: dict[int, Any] = {id(plan): None for _, plan in find_plans(supernet)}
+    memo: dict[int, Any] = {} if copies is None else copies
+    memo.update((id(plan), None) for _, plan in find_plans(supernet))
     # Inner mutables first: an outer one then finds their replacements in the memo.
     chosen_in: dict[str, tuple[str, ...]] = {}
     for mutable, chosen in reversed(match_subnet(supernet, subnet)):
