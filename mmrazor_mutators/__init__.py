@@ -41,6 +41,7 @@ __all__ = [
     'BaseMutator',
     'BetaDecay',
     'BilevelSearch',
+    'Budget',
     'DSNASMutator',
     'Darts',
     'DartsBackbone',

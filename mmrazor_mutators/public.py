@@ -22,6 +22,7 @@ from .errors import NASError
 from .extensions import (
     AuxiliarySkip,
     BetaDecay,
+    Budget,
     EntropyRegularizer,
     ExpectedCost,
     L1Regularizer,
@@ -102,6 +103,7 @@ __all__ = [
     'BaseMutator',
     'BetaDecay',
     'BilevelSearch',
+    'Budget',
     'DSNASMutator',
     'Darts',
     'DartsBackbone',

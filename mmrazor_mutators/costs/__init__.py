@@ -2,19 +2,35 @@
 
 from .building import METRICS, Metric, build_cost_model, find_arguments
 from .expected import choice_probabilities, cost_model_of, expected_cost
+from .latency import latency_model, profile_latency
+from .latency_file import LatencyFile
 from .model import CostModel, Piece, Term
+from .parts import Conditions
+from .scores import score_terms, space_conditions
 from .shapes import LayerShape
+from .solver import Bound, best_choices, extreme_cost
+from .within import choose_within
 
 __all__ = [
     'METRICS',
+    'Bound',
+    'Conditions',
     'CostModel',
+    'LatencyFile',
     'LayerShape',
     'Metric',
     'Piece',
     'Term',
+    'best_choices',
     'build_cost_model',
     'choice_probabilities',
+    'choose_within',
     'cost_model_of',
     'expected_cost',
+    'extreme_cost',
     'find_arguments',
+    'latency_model',
+    'profile_latency',
+    'score_terms',
+    'space_conditions',
 ]

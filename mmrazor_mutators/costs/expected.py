@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import BindingError
+from ..errors import BindingError, ConfigError
 from .building import Metric, build_cost_model
+from .latency import latency_model
 from .model import CostModel
 
 __all__ = ['choice_probabilities', 'cost_model_of', 'expected_cost']
@@ -18,11 +19,24 @@ __all__ = ['choice_probabilities', 'cost_model_of', 'expected_cost']
 _models: Any = weakref.WeakKeyDictionary()
 
 
-def cost_model_of(supernet: nn.Module, metric: Metric, example_inputs: Any = None) -> CostModel:
+def cost_model_of(
+    supernet: nn.Module,
+    metric: Metric | Literal['latency'],
+    example_inputs: Any = None,
+    profile: Any = None,
+) -> CostModel:
     """Return the cost model of a supernet, from an earlier call where there was one.
 
-    See :func:`build_cost_model`.
+    See :func:`build_cost_model` and, for ``'latency'``, :func:`latency_model`.
+
+    Raises:
+        ConfigError: An unknown metric, or ``'latency'`` without a profile.
     """
+    if metric == 'latency' and profile is None:
+        raise ConfigError(
+            'The metric \'latency\' needs `profile`, the file that "mmrazor-mutators profile" '
+            'or profile_latency() writes on the device where the network is to run'
+        )
     mutables = tuple(
         (
             id(module),
@@ -32,10 +46,14 @@ def cost_model_of(supernet: nn.Module, metric: Metric, example_inputs: Any = Non
         for module in supernet.modules()
     )
     known = _models.setdefault(supernet, {})
-    key = metric, id(example_inputs) if example_inputs is not None else None
+    given = id(example_inputs) if example_inputs is not None else None
+    key = metric, given, profile
     before, model, _ = known.get(key, (None, None, None))
     if before != mutables or model is None:
-        model = build_cost_model(supernet, metric, example_inputs)
+        if metric == 'latency':
+            model = latency_model(supernet, profile, example_inputs)
+        else:
+            model = build_cost_model(supernet, metric, example_inputs)
         known[key] = mutables, model, example_inputs
     return model
 
@@ -75,7 +93,8 @@ def choice_probabilities(mutator: Any) -> dict[str, Tensor]:
             scores = getattr(mutator, 'scores', None)
             found[space_id] = scores(space_id) if scores else mutator.relax(logits)
         elif arch_params and hasattr(mutator, 'search_subnet'):
-            subnet = mutator.search_subnet() if subnet is None else subnet
+            if subnet is None:
+                subnet = getattr(mutator, 'best_subnet', mutator.search_subnet)()
             chosen = subnet.get(space_id, {}).get('chosen', ())
             weights = [float(name in chosen) for name in space['choice_names']]
             found[space_id] = torch.tensor(weights, dtype=like.dtype, device=like.device)
@@ -86,7 +105,11 @@ def choice_probabilities(mutator: Any) -> dict[str, Tensor]:
 
 
 def expected_cost(
-    supernet: nn.Module, mutator: Any, metric: Metric, example_inputs: Any = None
+    supernet: nn.Module,
+    mutator: Any,
+    metric: Metric | Literal['latency'],
+    example_inputs: Any = None,
+    profile: Any = None,
 ) -> Tensor:
     """Return what the network is expected to cost by now, a scalar with a gradient.
 
@@ -96,9 +119,10 @@ def expected_cost(
     Args:
         supernet: That ``mutator`` was prepared from.
         mutator: Tells the probabilities; see :func:`choice_probabilities`.
-        metric: ``'params'``, ``'macs'``, ``'memory'`` (bytes), or a function of a
-            :class:`LayerShape`; see :func:`build_cost_model`.
+        metric: ``'params'``, ``'macs'``, ``'memory'`` (bytes), ``'latency'`` (ms), or a
+            function of a :class:`LayerShape`; see :func:`build_cost_model`.
         example_inputs: See there; ``'params'`` needs none.
+        profile: For ``'latency'`` the file of :func:`profile_latency`.
 
     >>> import mmrazor_mutators as mm
     >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -110,5 +134,5 @@ def expected_cost(
     >>> cost.item(), cost.requires_grad
     (38.0, True)
     """
-    model = cost_model_of(supernet, metric, example_inputs)
+    model = cost_model_of(supernet, metric, example_inputs, profile)
     return model.expected(choice_probabilities(mutator))

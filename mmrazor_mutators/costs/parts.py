@@ -21,7 +21,7 @@ from ..mutables import (
     settle_layer,
 )
 
-__all__ = ['Conditions', 'Part', 'find_parts']
+__all__ = ['Conditions', 'Part', 'find_parts', 'find_places']
 
 Conditions = tuple[tuple[str, str], ...]
 """``(space_id, choice)`` of every choice that a place stands inside of, outer ones first."""
@@ -88,7 +88,7 @@ def _emptied(module: nn.Module) -> nn.Module:
 
 def find_parts(supernet: nn.Module) -> Iterator[Part]:
     """Yield every module of a supernet that stays in some network, containers included."""
-    places = _places(supernet)
+    places = find_places(supernet)
     members = members_by_layer(supernet)
     names = {sid: m.full_choice_names for m in find_mutables(supernet) for sid in [m.space_id]}
     for name, module in supernet.named_modules():
@@ -108,7 +108,8 @@ def find_parts(supernet: nn.Module) -> Iterator[Part]:
         yield part
 
 
-def _places(supernet: nn.Module) -> dict[int, list[Conditions]]:
+def find_places(supernet: nn.Module) -> dict[int, list[Conditions]]:
+    """Return by the id of each module the conditions of the places where it stands."""
     found: dict[int, list[Conditions]] = {}
 
     def visit(module: nn.Module, conditions: Conditions) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from ..mutables.layers import CONVS, TRANSPOSED
 
-__all__ = ['Call', 'LayerShape', 'layer_shape']
+__all__ = ['Call', 'LayerShape', 'feature_dim', 'layer_shape']
 
 Shape = tuple[int, ...]
 

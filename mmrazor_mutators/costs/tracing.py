@@ -31,11 +31,14 @@ class Trace:
     Attributes:
         calls: Every call of each.
         own: Multiply-adds of each, over all calls, without those of modules inside of it.
+        sources: By the id of a module the id of the one that made its first input, where no
+            code came between them; of its first call.
         total: Multiply-adds of all.
     """
 
     calls: dict[int, list[Call]] = field(default_factory=lambda: defaultdict(list))
     own: dict[int, float] = field(default_factory=lambda: defaultdict(float))
+    sources: dict[int, int] = field(default_factory=dict)
     total: float = 0.0
 
 
@@ -85,6 +88,7 @@ def trace(network: nn.Module, arguments: Arguments) -> Trace:
     """
     found = Trace()
     stack: list[list[float]] = []
+    made: dict[int, tuple[Tensor, int]] = {}  # Kept, so that the ids stay theirs.
     like = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
 
     def move(leaf: Tensor) -> Tensor:
@@ -96,6 +100,9 @@ def trace(network: nn.Module, arguments: Arguments) -> Trace:
 
     def enter(module: nn.Module, args: Any, kwargs: Any) -> None:
         stack.append([counter.get_total_flops() / 2, 0.0])
+        first = next(iter(_tensors((args, kwargs))), None)
+        if first is not None and id(first) in made:
+            found.sources.setdefault(id(module), made[id(first)][1])
 
     def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         start, inside = stack.pop()
@@ -108,6 +115,8 @@ def trace(network: nn.Module, arguments: Arguments) -> Trace:
         itemsize = outputs[0].element_size() if outputs else 4
         call = Call(tuple(tuple(leaf.shape) for leaf in inputs), shape, itemsize)
         found.calls[id(module)].append(call)
+        if outputs and not any(True for _ in module.children()):
+            made[id(outputs[0])] = outputs[0], id(module)
 
     hooks: list[Any] = []
     modes = {module: module.training for module in network.modules()}

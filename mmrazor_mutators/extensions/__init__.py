@@ -2,6 +2,7 @@
 
 from .auxiliary_skip import AuxiliarySkip
 from .beta_decay import BetaDecay
+from .budget import Budget
 from .early_stopping import HessianEarlyStopping, SkipEarlyStopping
 from .expected_cost import ExpectedCost
 from .operation_freezing import OperationFreezing
@@ -16,6 +17,7 @@ __all__ = [
     'AdversarialPerturbation',
     'AuxiliarySkip',
     'BetaDecay',
+    'Budget',
     'EntropyRegularizer',
     'ExpectedCost',
     'HessianEarlyStopping',

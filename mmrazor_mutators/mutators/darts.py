@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -66,6 +66,20 @@ class DartsMutator(DifferentiableMutator):
             BindingError: No supernet was prepared.
             SearchSpaceError: ``ignore_choices`` leaves nothing to choose.
         """
+        return self._read_off(self._chosen_by_extension)
+
+    def best_subnet(self) -> Subnet:
+        """Return what :meth:`search_subnet` does where no extension chooses, as a budget does.
+
+        Raises:
+            BindingError: No supernet was prepared.
+            SearchSpaceError: ``ignore_choices`` leaves nothing to choose.
+        """
+        return self._read_off(lambda allowed: None)
+
+    def _read_off(
+        self, ask: Callable[[Mapping[str, Sequence[str]]], Mapping[str, Sequence[str]] | None]
+    ) -> Subnet:
         self._check_spaces()
         scores = {
             space_id: self._scores(space_id)
@@ -79,9 +93,14 @@ class DartsMutator(DifferentiableMutator):
                 for space_id in self.search_spaces
             }
 
-            def choose(space_id: str, allowed: Any = allowed) -> dict[str, Any]:
+            given = ask(allowed) or {}
+
+            def choose(
+                space_id: str, allowed: Any = allowed, given: Any = given
+            ) -> dict[str, Any]:
                 rated = self.rate(space_id, allowed, scores)
-                chosen = self.select(rated, self.search_spaces[space_id]['num_chosen'])
+                count = self.search_spaces[space_id]['num_chosen']
+                chosen = list(given.get(space_id) or self.select(rated, count))
                 return {'chosen': chosen, 'chosen_probs': [rated[name] for name in chosen]}
 
             subnet = self._choose_everywhere(choose)

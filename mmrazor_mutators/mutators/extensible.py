@@ -117,6 +117,16 @@ class ExtensibleMutator(Scheduled):
                 stack.enter_context(extension.hidden(self, supernet))
             yield
 
+    def _chosen_by_extension(
+        self, allowed: Mapping[str, Sequence[str]]
+    ) -> Mapping[str, Sequence[str]] | None:
+        """Return the choices of the first extension that makes some."""
+        for extension in self.extensions:
+            chosen = extension.read_off(self, allowed)
+            if chosen is not None:
+                return dict(chosen)
+        return None
+
     def _objections(self, subnet: Subnet) -> set[tuple[str, str]]:
         """Return the choices of a subnet that an extension vetoes."""
         return {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -70,6 +70,20 @@ class Extension(Scheduled):
     def arch_objective(self, mutator: Any, task_loss: Tensor) -> Tensor:
         """Return what takes the place of the task loss for the architecture."""
         return task_loss
+
+    def read_off(
+        self, mutator: Any, allowed: Mapping[str, Sequence[str]]
+    ) -> Mapping[str, Sequence[str]] | None:
+        """Return the choices of a subnet, ``{space_id: names}``, or ``None`` to leave it.
+
+        The first extension that returns some decides. It is asked by ``search_subnet``, not
+        while the search goes on.
+
+        Args:
+            mutator: Prepared.
+            allowed: For every space the choices that a subnet may keep.
+        """
+        return None
 
     def veto(self, mutator: Any, subnet: Subnet) -> Iterable[tuple[str, str]]:
         """Return the choices, as ``(space_id, name)``, that a subnet must not keep.

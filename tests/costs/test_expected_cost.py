@@ -274,9 +274,9 @@ def test_errors() -> None:
 
 
 def test_a_table_that_is_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
-    from mmrazor_mutators.costs import building
+    from mmrazor_mutators.costs import tables
 
     supernet, x, _ = prepared('resnet')
-    monkeypatch.setattr(building, '_LARGEST', 10)
+    monkeypatch.setattr(tables, '_LARGEST', 10)
     with pytest.raises(SearchSpaceError, match=r"The cost of '.*conv2' .* combinations"):
         build_cost_model(supernet, 'params', x)

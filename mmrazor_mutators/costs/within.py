@@ -1,0 +1,73 @@
+"""The best network within budgets, and not far below them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .model import CostModel, Term
+from .solver import Bound, best_choices, extreme_cost
+
+__all__ = ['choose_within']
+
+Chosen = Mapping[str, Sequence[str]]
+
+
+def choose_within(
+    models: Sequence[CostModel],
+    limits: Sequence[float],
+    objective: Sequence[Term],
+    counts: Mapping[str, int],
+    allowed: Mapping[str, Sequence[str]],
+    tolerance: float,
+) -> Chosen | None:
+    """Return the choices of the largest objective within limits, close to one of them.
+
+    Where a limit is never reached, as that of the original, nothing has to be close to it.
+
+    Args:
+        models: Tell the costs, of the same spaces.
+        limits: Of each cost.
+        objective: Adds up to what is maximised.
+        counts: How many choices each space keeps.
+        allowed: For every space the choices that may be made.
+        tolerance: By which fraction of a limit a cost may be below it; where the steps of the
+            space are coarser, the largest cost below counts.
+
+    Returns:
+        ``{space_id: names}``, or ``None`` if nothing is within the limits.
+    """
+    bounds = [Bound(model, limit) for model, limit in zip(models, limits, strict=True)]
+    choices = models[0].choices
+
+    def solve(within: Sequence[Bound]) -> Any:
+        return best_choices(choices, counts, objective, within, allowed)
+
+    free = solve(bounds)
+    if free is None or any(b.model.of(free) >= (1 - tolerance) * b.high for b in bounds):
+        return free
+    if not any(_can_exceed(bound, counts, allowed) for bound in bounds):
+        return free
+    found = []
+    for bound in bounds:
+        if bound.model.reduce == 'sum':
+            near = Bound(bound.model, bound.high, (1 - tolerance) * bound.high)
+            chosen = solve([near if other is bound else other for other in bounds])
+            if chosen is not None:
+                weights = bound.model.indicators(chosen)
+                score = float(sum(term.expected(weights) for term in objective))
+                found.append((score, chosen))
+    if found:
+        return max(found, key=lambda pair: pair[0])[1]
+    # The steps are coarser than that: what comes closest from below.
+    closest = []
+    for bound in bounds:
+        largest = extreme_cost(bound.model, counts, True, allowed, bounds)
+        if largest is not None:
+            closest.append((largest[0] / bound.high, largest[1]))
+    return max(closest, key=lambda pair: pair[0])[1] if closest else free
+
+
+def _can_exceed(bound: Bound, counts: Mapping[str, int], allowed: Any) -> bool:
+    largest = extreme_cost(bound.model, counts, True, allowed)
+    return largest is not None and largest[0] > bound.high

@@ -1,0 +1,291 @@
+"""Budget: the network found costs what it may cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..costs import (
+    Bound,
+    Conditions,
+    CostModel,
+    best_choices,
+    build_cost_model,
+    choice_probabilities,
+    choose_within,
+    extreme_cost,
+    find_arguments,
+    latency_model,
+    score_terms,
+    space_conditions,
+)
+from ..errors import BindingError, ConfigError, SearchSpaceError
+from ..mutators import DartsMutator, Extension
+from ..registry import EXTENSIONS
+
+__all__ = ['Budget']
+
+_NAMES = ('params', 'macs', 'memory', 'latency_ms')
+
+
+@EXTENSIONS.register_module()
+class Budget(Extension):
+    r"""Holds the network to budgets: parameters, multiply-adds, memory, milliseconds.
+
+    While the search goes on, the architecture minimises an augmented Lagrangian (Nocedal &
+    Wright, Numerical Optimization, section 17.4) with the excess
+    :math:`g = E[\mathrm{cost}] / \mathrm{budget} - 1` of each budget,
+
+    .. math:: L + \frac{1}{2 \rho} \left(\max(0, \lambda + \rho g)^2 - \lambda^2\right)
+
+    whose multiplier :math:`\lambda` follows the excess and whose :math:`\rho` grows as long as
+    it does not shrink, so that there is no strength to choose. At the end ``search_subnet``
+    returns the network of the largest sum of log-probabilities among those that are within
+    all budgets, and at most ``tolerance`` below one of them; or where the steps of the space
+    are coarser, the closest one below. That is an integer program, solved exactly.
+
+    Args:
+        params: How many parameters.
+        macs: How many multiply-adds in a forward pass of ``example_inputs``.
+        memory: Bytes of the largest input and output of one layer.
+        latency_ms: Milliseconds of a forward pass, by the table ``profile``.
+        tolerance: By which fraction of a budget the network may be below it.
+        interval: After how many passes the multipliers follow.
+        example_inputs: What the supernet is called with: tensors, as for
+            :func:`build_cost_model`, or the shape of one tensor, as ``[1, 3, 32, 32]``. By
+            default those of ``make_searchable``.
+        profile: File that ``mmrazor-mutators profile`` has written; for ``latency_ms``.
+
+    A budget of at most 1 is a fraction of the original network, or where there is none of the
+    most expensive one; above 1 it is an absolute number.
+
+    Raises:
+        ConfigError: No budget, or one that is no positive number.
+        SearchSpaceError: When prepared: a budget that no network can meet.
+
+    >>> import mmrazor_mutators as mm
+    >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> rules = [dict(match='0', width=[1, 2, 3, 4, 5, 6, 7, 8])]
+    >>> supernet = mm.make_searchable(net, rules, torch.zeros(1, 3))
+    >>> mutator = mm.DartsMutator(extensions=[dict(type='Budget', params=0.5)])
+    >>> mutator.prepare_from_supernet(supernet)
+    >>> mutator.search_subnet()['0']['chosen']  # 6 * 3 + 2 parameters, of 50
+    ['w3']
+    """
+
+    paper = 'Nocedal & Wright, Numerical Optimization, 2006'
+    multipliers: Tensor
+    strengths: Tensor
+    excess: Tensor
+    passes: Tensor
+
+    def __init__(
+        self,
+        params: float | None = None,
+        macs: float | None = None,
+        memory: float | None = None,
+        latency_ms: float | None = None,
+        tolerance: float = 0.03,
+        interval: int = 10,
+        example_inputs: Any = None,
+        profile: str | None = None,
+    ) -> None:
+        super().__init__()
+        given = dict(zip(_NAMES, (params, macs, memory, latency_ms), strict=True))
+        self.budgets = {name: value for name, value in given.items() if value is not None}
+        for name, value in self.budgets.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 < value < math.inf:
+                raise ConfigError(
+                    f'Expected the budget of `{name}` to be a number above 0 (at most 1 for a '
+                    f'fraction of the original), but got {value!r}'
+                )
+        if not self.budgets:
+            raise ConfigError(f'Expected a budget of at least one of {", ".join(_NAMES)}')
+        if not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
+            raise ConfigError(f'Expected `tolerance` from 0 to below 1, but got {tolerance!r}')
+        if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
+            raise ConfigError(f'Expected `interval` to be an int above 0, but got {interval!r}')
+        if 'latency_ms' in self.budgets and profile is None:
+            raise ConfigError(
+                'A budget of `latency_ms` needs `profile`, the file that "mmrazor-mutators '
+                'profile" writes on the device where the network is to run'
+            )
+        self.tolerance = float(tolerance)
+        self.interval = interval
+        self.example_inputs = example_inputs
+        self.profile = profile
+        count = len(self.budgets)
+        self.register_buffer('multipliers', torch.zeros(count))
+        self.register_buffer('strengths', torch.ones(count))
+        self.register_buffer('excess', torch.zeros(count))
+        self.register_buffer('passes', torch.zeros((), dtype=torch.long))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._models: dict[str, CostModel] = {}
+        self._limits: dict[str, float] = {}
+        self._conditions: dict[str, Conditions] = {}
+
+    def check(self, mutator: Any) -> None:
+        """Refuse mutators that do not compare choices by scores.
+
+        Raises:
+            ConfigError: A mutator whose ``search_subnet`` asks no extension.
+        """
+        asks = getattr(type(mutator), 'search_subnet', None) is DartsMutator.search_subnet
+        if not asks:
+            raise ConfigError(
+                f'{type(mutator).__name__} reads off subnets in its own way, so that a budget '
+                'could be broken; derive it from DartsMutator without overriding '
+                '`search_subnet`, or ask `self._chosen_by_extension` there'
+            )
+
+    def attach(self, mutator: Any, supernet: nn.Module) -> None:
+        """Count what networks cost, and refuse budgets that none can meet.
+
+        Raises:
+            SearchSpaceError: A budget below the smallest cost of all networks.
+        """
+        self._models = {name: self._model(name, supernet) for name in self.budgets}
+        self._conditions = space_conditions(supernet)
+        try:
+            allowed = self._allowed(mutator)
+            counts = self._counts(mutator)
+            for name, model in self._models.items():
+                self._limits[name] = self._limit(name, model, counts, allowed)
+            self._check_possible(counts, allowed)
+        except BaseException:
+            self._forget()
+            raise
+
+    def detach(self, mutator: Any) -> None:
+        """Forget the costs of the supernet."""
+        self._forget()
+
+    def _model(self, name: str, supernet: nn.Module) -> CostModel:
+        inputs = self.example_inputs
+        shape = isinstance(inputs, (list, tuple)) and all(isinstance(n, int) for n in inputs)
+        if inputs is not None and shape:
+            inputs = torch.zeros(*inputs)
+        if name == 'latency_ms':
+            return latency_model(supernet, self.profile, inputs)
+        if name != 'params':
+            find_arguments(supernet, inputs)
+        return build_cost_model(supernet, name, inputs)  # type: ignore[arg-type]
+
+    def _counts(self, mutator: Any) -> dict[str, int]:
+        return {sid: space['num_chosen'] for sid, space in mutator.search_spaces.items()}
+
+    def _allowed(self, mutator: Any) -> dict[str, list[str]]:
+        return {sid: mutator._eligible(sid) for sid in mutator.search_spaces}
+
+    def _limit(
+        self, name: str, model: CostModel, counts: Mapping[str, int], allowed: Any
+    ) -> float:
+        budget = float(self.budgets[name])
+        if budget > 1:
+            return budget
+        if model.original is not None:
+            return budget * model.of(model.original)
+        largest = extreme_cost(model, counts, True, allowed)
+        return budget * (largest[0] if largest else 0.0)
+
+    def _check_possible(self, counts: Mapping[str, int], allowed: Any) -> None:
+        for name, model in self._models.items():
+            smallest = extreme_cost(model, counts, False, allowed)
+            if smallest is not None and smallest[0] <= self._limits[name]:
+                continue
+            largest = extreme_cost(model, counts, True, allowed)
+            low, high = (pair[0] if pair else math.nan for pair in (smallest, largest))
+            raise SearchSpaceError(
+                f'No network of this space has a cost of at most {self._limits[name]:,.6g} '
+                f'`{name}`: they go from {low:,.6g} to {high:,.6g}; raise the budget, or let '
+                'rules give smaller choices'
+            )
+        bounds = [Bound(model, self._limits[name]) for name, model in self._models.items()]
+        if (
+            len(bounds) > 1
+            and best_choices(bounds[0].model.choices, counts, (), bounds, allowed) is None
+        ):
+            shown = ', '.join(f'{name}={self._limits[name]:,.6g}' for name in self._models)
+            raise SearchSpaceError(
+                f'No network of this space is within all budgets at once ({shown}), though '
+                'each of them can be met by itself; raise one of them'
+            )
+
+    def costs(self, mutator: Any) -> dict[str, Tensor]:
+        """Return the expected costs by now, ``{name: scalar with a graph}``.
+
+        Raises:
+            BindingError: No supernet was prepared.
+        """
+        self._check_attached()
+        weights = choice_probabilities(mutator)
+        return {name: model.expected(weights) for name, model in self._models.items()}
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The budgets as absolute numbers, ``{name: number}``; empty before ``prepare``."""
+        return dict(self._limits)
+
+    def _check_attached(self) -> None:
+        if not self._models:
+            raise BindingError(
+                'Budget knows no search space yet; call prepare_from_supernet(supernet)'
+            )
+
+    def penalty(self, mutator: Any) -> Tensor:
+        """Return what the excess costs the architecture, and let multipliers follow it."""
+        costs = self.costs(mutator)
+        excess = torch.stack([cost / self._limits[name] - 1 for name, cost in costs.items()])
+        multipliers = self.multipliers.to(excess)
+        strengths = self.strengths.to(excess)
+        pressed = (multipliers + strengths * excess).clamp_min(0)
+        penalty = ((pressed.square() - multipliers.square()) / (2 * strengths)).sum()
+        if torch.is_grad_enabled():
+            self._follow(excess.detach())
+        return penalty
+
+    @torch.no_grad()
+    def _follow(self, excess: Tensor) -> None:
+        """Move the multipliers every so many passes, without waiting for the device."""
+        self.passes += 1
+        now = self.passes % self.interval == 0
+        excess = excess.to(self.excess)
+        # Bounded, so that an excess that takes long to go away leaves no inertia behind.
+        step = self.strengths * excess.clamp(-0.2, 0.2)
+        moved = (self.multipliers + step).clamp_min(0)
+        stuck = (excess > 0.02) & (excess > 0.9 * self.excess)
+        grown = torch.where(stuck, 1.2 * self.strengths, self.strengths).clamp_max(100.0)
+        self.multipliers.copy_(torch.where(now, moved, self.multipliers))
+        self.strengths.copy_(torch.where(now, grown, self.strengths))
+        self.excess.copy_(torch.where(now, excess, self.excess))
+
+    def read_off(
+        self, mutator: Any, allowed: Mapping[str, Sequence[str]]
+    ) -> Mapping[str, Sequence[str]] | None:
+        """Return the most likely choices within all budgets.
+
+        Raises:
+            SearchSpaceError: None are, because choices were dropped or vetoed.
+        """
+        self._check_attached()
+        found = choose_within(
+            list(self._models.values()),
+            list(self._limits.values()),
+            score_terms(self._conditions, mutator, allowed),
+            self._counts(mutator),
+            allowed,
+            self.tolerance,
+        )
+        if found is None:
+            raise SearchSpaceError(
+                'No network is within the budgets any more, since choices were dropped or '
+                'vetoed; keep smaller ones in the search'
+            )
+        return found
