@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .model import CostModel, Term
@@ -50,9 +50,8 @@ def choose_within(
         return free
     found = []
     for bound in bounds:
-        if bound.model.reduce == 'sum':
-            near = Bound(bound.model, bound.high, (1 - tolerance) * bound.high)
-            chosen = solve([near if other is bound else other for other in bounds])
+        for near in _close_to(bound, (1 - tolerance) * bound.high):
+            chosen = solve([*bounds, near])
             if chosen is not None:
                 weights = bound.model.indicators(chosen)
                 score = float(sum(term.expected(weights) for term in objective))
@@ -66,6 +65,16 @@ def choose_within(
         if largest is not None:
             closest.append((largest[0] / bound.high, largest[1]))
     return max(closest, key=lambda pair: pair[0])[1] if closest else free
+
+
+def _close_to(bound: Bound, low: float) -> Iterator[Bound]:
+    """Yield bounds of which one has to hold, so that a cost is at least ``low``."""
+    model = bound.model
+    for piece in model.merged:
+        single = CostModel(model.metric, model.choices, [piece], offset=model.offset)
+        most = model.offset + sum(float(term.table.max()) for term in piece.terms)
+        if most >= low:
+            yield Bound(single, bound.high, low)
 
 
 def _can_exceed(bound: Bound, counts: Mapping[str, int], allowed: Any) -> bool:

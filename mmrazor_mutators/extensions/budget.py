@@ -243,8 +243,9 @@ class Budget(Extension):
         """Return what the excess costs the architecture, and let multipliers follow it."""
         costs = self.costs(mutator)
         excess = torch.stack([cost / self._limits[name] - 1 for name, cost in costs.items()])
-        multipliers = self.multipliers.to(excess)
-        strengths = self.strengths.to(excess)
+        # Copies, as they move before the backward pass.
+        multipliers, strengths = self.multipliers.clone(), self.strengths.clone()
+        multipliers, strengths = multipliers.to(excess), strengths.to(excess)
         pressed = (multipliers + strengths * excess).clamp_min(0)
         penalty = ((pressed.square() - multipliers.square()) / (2 * strengths)).sum()
         if torch.is_grad_enabled():

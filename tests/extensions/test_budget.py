@@ -66,13 +66,13 @@ def test_the_best_of_all_networks_within_a_budget(metric: Any, share: float) -> 
     within = [(c, score) for c, score in everything if c <= limit]
     near = [score for c, score in within if c >= 0.97 * limit]
     best = max(score for _, score in within)
-    best_near = max(near) if near and metric != 'memory' else best
-    free = [c for c, score in within if score == best]
-    expected = best if max(free) >= 0.97 * limit else best_near
     if not near:
         assert cost == max(c for c, _ in within)
-    else:
-        assert log_prob(mutator, found) == pytest.approx(expected, abs=1e-9)
+        return
+    # What is best anyway may be close to the budget by itself.
+    free = max(c for c, score in within if score == best)
+    expected = best if free >= 0.97 * limit else max(near)
+    assert log_prob(mutator, found) == pytest.approx(expected, abs=1e-9)
 
 
 def test_several_budgets_at_once() -> None:
@@ -157,7 +157,7 @@ def test_multipliers_follow_the_excess() -> None:
     mutator.regularization()
     assert budget.multipliers.item() == 0
     mutator.regularization()
-    assert 0 < budget.multipliers.item() <= 0.2
+    assert 0 < budget.multipliers.item() <= 0.2 + 1e-6
     with torch.no_grad():
         for space_id, logits in mutator.arch_params.items():
             names = mutator.search_spaces[space_id]['choice_names']
@@ -202,25 +202,27 @@ def test_illegal_options(budget: dict[str, Any], message: str) -> None:
 
 
 def test_impossible_budgets_are_refused_before_the_search() -> None:
-    with pytest.raises(SearchSpaceError, match=r'at most 10 `params`: they go from 3\d\d to'):
+    with pytest.raises(
+        SearchSpaceError, match=r'at most 10 `params`: they go from 259 to 5,797'
+    ):
         searched('resnet', params=10)
-    with pytest.raises(SearchSpaceError, match=r'within all budgets at once \(params='):
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
-        # The small choice has many parameters and few multiply-adds, as it runs once.
-        deep = {'deep': nn.Sequential(nn.Embedding(100, 4), nn.Identity())}
-        del deep
-        supernet = mm.make_searchable(
-            net,
-            [{'match': '1', 'ops': {'wide': Wide()}}],
-            torch.zeros(1, 4),
-        )
-        budget = {'type': 'Budget', 'params': 100, 'macs': 60}
-        mm.DartsMutator(extensions=[budget]).prepare_from_supernet(supernet)
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    choices = {'dense': nn.Linear(8, 8), 'wide': Wide()}
+    supernet = nn.Sequential(
+        *net[:2], mm.DifferentiableOP(space_id='a', choices=choices), net[2]
+    )
+    # 48 multiply-adds and 258 parameters, or 112 and 130.
+    budget = {'type': 'Budget', 'params': 200, 'macs': 100, 'example_inputs': [1, 4]}
+    mutator = mm.DartsMutator(extensions=[budget])
+    with pytest.raises(
+        SearchSpaceError, match=r'within all budgets at once \(params=200, macs'
+    ):
+        mutator.prepare_from_supernet(supernet)
+    assert not mutator.search_spaces
 
 
 class Wide(nn.Module):
-    """Many parameters, no multiply-adds; beside it nothing is saved."""
+    """Many parameters, no multiply-adds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -253,6 +255,7 @@ def test_state_copies_and_release() -> None:
         pickle.loads(pickle.dumps((supernet, mutator))),
     ):
         assert pair[1].search_subnet() == mutator.search_subnet()
-        assert pair[1].regularization().equal(mutator.regularization())
+        cost = mutator.extensions[0].costs(mutator)['params']
+        assert pair[1].extensions[0].costs(pair[1])['params'].equal(cost)
     mutator.release(supernet)
     assert budget.limits == {}
