@@ -75,9 +75,10 @@ class Scheduled(BaseModule):
         """
         numbers = all(isinstance(n, int) for n in (epoch, max_epochs))
         if not numbers or not 0 <= epoch < max_epochs:
+            last = max_epochs - 1 if numbers else 'the number of epochs less 1'
             raise InputError(
-                f'Expected an epoch from 0 to the last one of max_epochs={max_epochs!r}, but '
-                f'got {epoch!r}'
+                f'Expected an epoch from 0 to {last}, the last one of max_epochs='
+                f'{max_epochs!r}, but got {epoch!r}'
             )
         self.epoch, self.max_epochs = epoch, max_epochs
 
