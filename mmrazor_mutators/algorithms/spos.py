@@ -8,12 +8,13 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from ..builder import build_mutator
 from ..distributed import average_
 from ..errors import ConfigError, InputError
 from ..mutators import BaseMutator, OneShotMutator
+from ..mutators.overrides import call_drawing
 from ..registry import ALGORITHMS
 from ..search import Evolution, SubnetCosts
 from ..search.guards import buffers_kept, in_mode
@@ -200,10 +201,18 @@ class SPOS(BaseAlgorithm):
             live = mutator.live_part(subnet)
             return '|'.join(f'{sid}:{",".join(sorted(e["chosen"]))}' for sid, e in live.items())
 
+        def drawn(method: Any, *args: Any, generator: Generator) -> Subnet:
+            # Mutators written for MMRazor 0.x take masks alone, and no generator.
+            masks = [
+                mutator.subnet_to_masks(arg) if isinstance(arg, Mapping) else arg
+                for arg in args
+            ]
+            return mutator.masks_to_subnet(call_drawing(method, *masks, generator=generator))
+
         return Evolution(
-            lambda generator: mutator.masks_to_subnet(mutator.sample_subnet(True, generator)),
-            lambda *args: mutator.masks_to_subnet(mutator.mutation(*args)),
-            lambda *args: mutator.masks_to_subnet(mutator.crossover(*args)),
+            lambda generator: drawn(mutator.sample_subnet, True, generator=generator),
+            lambda *args: drawn(mutator.mutation, *args[:2], generator=args[2]),
+            lambda *args: drawn(mutator.crossover, *args[:2], generator=args[2]),
             self.get_subnet_costs,
             key_of,
             seed=seed,
@@ -229,7 +238,7 @@ class SPOS(BaseAlgorithm):
             InputError: ``batches`` is empty, or has no class indices.
             SubnetError: The subnet does not fit the architecture.
         """
-        self.mutator.set_subnet(subnet)
+        self.mutator.set_subnet(self.mutator.subnet_to_masks(subnet))
         device = next(self.architecture.parameters()).device
         right_and_all = torch.zeros(2, dtype=torch.float64, device=device)
         with in_mode(self, training=False), torch.no_grad():

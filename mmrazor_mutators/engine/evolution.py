@@ -133,7 +133,8 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
         if self._path.is_file():
             self.evolution.load_state_dict(_read(self._path))
         self._evolve()
-        self._model.mutator.set_chosen_subnet(self.evolution.best.candidate)
+        mutator = self._model.mutator
+        mutator.set_chosen_subnet(mutator.subnet_to_masks(self.evolution.best.candidate))
         return result
 
     def _evolve(self) -> None:

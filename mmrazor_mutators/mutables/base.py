@@ -46,7 +46,6 @@ class MutableModule(BaseModule):
 
     Attributes:
         full_choice_names: Names of the choices before any was removed.
-        is_fixed: Whether :meth:`export` made the choice already.
 
     A choice is a name here.  What it stands for is the business of subclasses: modules, as
     for operations and edges, or values, such as sizes of a kernel.  A subclass calls
@@ -68,7 +67,7 @@ class MutableModule(BaseModule):
                 f'but got {num_chosen!r}'
             )
         self.num_chosen = num_chosen
-        self.is_fixed = False
+        self._is_fixed = False
         self.full_choice_names: tuple[str, ...] = ()
         self._choice_names: tuple[str, ...] = ()
         self._active_names: tuple[str, ...] = ()
@@ -101,6 +100,21 @@ class MutableModule(BaseModule):
         self.register_buffer('_choice_mask', self.build_choice_mask(), persistent=False)
         self._active_names = self.initial_names
 
+    def _unnamed_choices(self) -> Iterable[str]:
+        """Return the names of choices that code for MMRazor 0.x has put in place by itself.
+
+        Raises:
+            SearchSpaceError: It cannot be told what they are.
+        """
+        names = self.choice_names  # Those of a subclass that knows its modules.
+        if names:
+            return names
+        raise SearchSpaceError(
+            f'In space {self.space_id!r}: a {type(self).__name__} has not said what its '
+            'choices are. If they are modules, derive it from MutableOP, MutableEdge or '
+            'ModuleMutable, which know `choices`; otherwise call self._set_choice_names(names)'
+        )
+
     @property
     def num_choices(self) -> int:
         """Number of the choices that are still there."""
@@ -121,8 +135,19 @@ class MutableModule(BaseModule):
         """Names of the choices that run before any mask is set: all of them."""
         return self.full_choice_names
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether :meth:`export` made the choice already, or code that overrides it."""
+        return self._is_fixed or self.num_choices < len(self.full_choice_names)
+
     def build_choice_mask(self) -> Tensor:
-        """Return the mask of :attr:`initial_names`: bool, over ``full_choice_names``."""
+        """Return the mask of :attr:`initial_names`: bool, over ``full_choice_names``.
+
+        Raises:
+            SearchSpaceError: Nobody has said what the choices are.
+        """
+        if not self.full_choice_names:
+            self._set_choice_names(self._unnamed_choices())
         return torch.tensor([name in self.initial_names for name in self.full_choice_names])
 
     def build_space_mask(self) -> Tensor:
@@ -136,17 +161,6 @@ class MutableModule(BaseModule):
 
     @choice_mask.setter
     def choice_mask(self, mask: Tensor) -> None:
-        self.set_choice_mask(mask)
-
-    def set_choice_mask(self, mask: Tensor) -> None:
-        """Choose what runs when nothing is relaxed.
-
-        Args:
-            mask: Over ``full_choice_names``; non-zero where a choice runs.
-
-        Raises:
-            SubnetError: A wrong shape, or nothing that may run.
-        """
         expected = (len(self.full_choice_names),)
         if not isinstance(mask, Tensor) or tuple(mask.shape) != expected:
             came = tuple(mask.shape) if isinstance(mask, Tensor) else repr(mask)
@@ -168,10 +182,25 @@ class MutableModule(BaseModule):
         self._choice_mask = mask.to(device=self._choice_mask.device, dtype=torch.bool)
         self._active_names = active
 
+    def set_choice_mask(self, mask: Tensor) -> None:
+        """Choose what runs when nothing is relaxed.
+
+        Args:
+            mask: Over ``full_choice_names``; non-zero where a choice runs.
+
+        Raises:
+            SubnetError: A wrong shape, or nothing that may run.
+        """
+        self.choice_mask = mask
+
     @property
     def active_names(self) -> tuple[str, ...]:
         """Names of the choices that the mask lets run."""
-        return self._active_names
+        if not self.is_fixed:
+            return self._active_names
+        # Code that overrides :meth:`export` removes choices without telling.
+        there = self.choice_names
+        return tuple(name for name in self._active_names if name in there) or there
 
     def remember_pass(self) -> Callable[[], AbstractContextManager[None]]:
         """Return what opens a block in which it runs the choices of the current pass.
@@ -234,7 +263,7 @@ class MutableModule(BaseModule):
         names = self.check_chosen(chosen)
         self._choice_names = tuple(n for n in self.full_choice_names if n in names)
         self._active_names = self._choice_names
-        self.is_fixed = True
+        self._is_fixed = True
 
     def plain(
         self, chosen: Sequence[str], duplicate: Callable[[nn.Module], nn.Module]

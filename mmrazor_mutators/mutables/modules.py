@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..copies import SavedBuffers
-from ..errors import InputError, SearchSpaceError
+from ..errors import InputError, SearchSpaceError, SubnetError
 from ..structures import Mismatch, describe, total
 from ..typing import Mixture
 from .base import MutableModule
@@ -169,10 +169,17 @@ class ModuleMutable(MutableModule):
                 module.training = self.training
         return plain
 
-    @abstractmethod
     def build_plain(self, choices: Mapping[str, nn.Module]) -> nn.Module:
         """Return a plain module that holds the chosen ones.
 
         Args:
             choices: Copies of the chosen ones, in the order of ``full_choice_names``.
+
+        Raises:
+            SubnetError: A subclass that does not say.
         """
+        raise SubnetError(
+            f'In space {self.space_id!r}: a {type(self).__name__} cannot be exported, because '
+            'it does not say what stands in its place; give it a method `build_plain(choices)` '
+            'that returns a module with the chosen ones'
+        )

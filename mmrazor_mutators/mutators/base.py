@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -18,8 +19,11 @@ from ..mutables import (
     build_search_spaces,
     convert_placeholders,
     find_chosen,
+    find_mutables,
 )
 from ..typing import ConfigDict, SearchSpaces, Subnet
+from .binding import is_lent, rebind, release
+from .overrides import check_listed, holes_in, put_back, settle
 
 __all__ = ['BaseMutator', 'check_ignored']
 
@@ -35,6 +39,11 @@ def check_ignored(ignore_choices: Any) -> tuple[str, ...]:
             f'Expected `ignore_choices` to be a list of names, but got {ignore_choices!r}'
         )
     return tuple(ignore_choices)
+
+
+def _rebind_after_loading(mutator: BaseMutator, _: Any) -> None:
+    before, mutator._before_loading = mutator._before_loading, {}
+    mutator._rebind(before)
 
 
 @MUTATORS.register_module()
@@ -64,6 +73,9 @@ class BaseMutator(BaseModule):
         self.placeholder_mapping = placeholder_mapping
         self.search_spaces: SearchSpaces = {}
         self._outermost: list[MutableModule] = []
+        self._mutables: list[MutableModule] = []  # All, also those of no space of ours.
+        self._before_loading: dict[str, nn.Parameter] = {}
+        self.register_load_state_dict_post_hook(_rebind_after_loading)
 
     def prepare_from_supernet(self, supernet: nn.Module) -> None:
         """Replace the placeholders of ``supernet`` and list its spaces.
@@ -79,8 +91,13 @@ class BaseMutator(BaseModule):
                 f'This {type(self).__name__} is prepared already; call release(supernet) '
                 'before preparing it a second time'
             )
-        undo = self.convert_placeholder(supernet, self._mapping_for(supernet))
+        holes = holes_in(supernet)
+        undo = partial(put_back, holes)
         try:
+            converted = self.convert_placeholder(supernet, self._mapping_for(supernet))
+            if converted is None:  # Code that overrides it, as in MMRazor 0.x.
+                settle(holes)
+            undo = converted or undo
             self._list_spaces(supernet)
             self._take_over(supernet)
         except BaseException:
@@ -89,7 +106,8 @@ class BaseMutator(BaseModule):
             raise
 
     def _list_spaces(self, supernet: nn.Module) -> None:
-        self.search_spaces = self.build_search_spaces(supernet)
+        self.search_spaces = check_listed(self, self.build_search_spaces(supernet))
+        self._mutables = list(find_mutables(supernet))
         self._outermost = [mutable for mutable, _ in find_chosen([supernet], lambda _: ())]
 
     def _take_over(self, supernet: nn.Module) -> None:
@@ -115,13 +133,39 @@ class BaseMutator(BaseModule):
         return convert_placeholders(supernet, placeholder_mapping)
 
     def release(self, supernet: nn.Module) -> None:
-        """Forget ``supernet``; the mutables stay in it.
+        """Forget ``supernet``; the mutables stay in it, without any parameter of this mutator.
 
         Raises:
             BindingError: This mutator was not prepared from ``supernet``.
         """
         self._check_prepared(supernet)
-        self.search_spaces = {}
+        own = list(self.parameters())
+        for mutable in self._mutables:
+            if is_lent(mutable, own):
+                release(mutable)
+        self.search_spaces, self._mutables = {}, []
+
+    def _rebind(self, before: Mapping[str, nn.Parameter]) -> None:
+        """Lend what has become another object, in the way in which it was lent before."""
+        replaced = {
+            id(before[name]): param
+            for name, param in self.named_parameters()
+            if name in before and before[name] is not param
+        }
+        for mutable in self._mutables if replaced else ():
+            rebind(mutable, replaced)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        # Some moves between devices replace parameters instead of changing them.
+        before = dict(self.named_parameters())
+        result = super()._apply(*args, **kwargs)
+        self._rebind(before)
+        return result
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        # So does loading with ``assign=True``, once the children are loaded.
+        self._before_loading = dict(self.named_parameters())
+        super()._load_from_state_dict(*args, **kwargs)
 
     def deploy_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> None:
         """Make the choices of a subnet, in place: everything else is removed.

@@ -10,7 +10,7 @@ mutables share the space.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
@@ -52,8 +52,9 @@ class SpaceRelaxation:
         """Return what opens a block in which the current pass goes on; for a recomputation."""
         return self._scope.remember()
 
-    def of(self, arch_param: nn.Parameter) -> SpaceRelaxation:
-        """Return the same for another parameter in the place of its own."""
+    def of(self, replaced: Mapping[int, nn.Parameter]) -> SpaceRelaxation:
+        """Return the same for what, by the id of the old, stands for its parameter now."""
+        arch_param = replaced.get(id(self._arch_param), self._arch_param)
         return SpaceRelaxation(self._space_id, arch_param, self._relax, self._scope)
 
     def __call__(self, arch_param: Tensor) -> Mixture:
@@ -96,12 +97,12 @@ def check_bindable(mutable: MutableModule) -> None:
         )
 
 
-def check_spaces(spaces: SearchSpaces, arch_params: Iterable[str]) -> None:
+def check_spaces(spaces: SearchSpaces, to_bind: Iterable[MutableModule]) -> None:
     """Refuse spaces that nothing can be learnt of, and mutables that cannot be bound.
 
     Args:
         spaces: Those of a supernet.
-        arch_params: Ids of the spaces with a parameter; none are left for a retraining.
+        to_bind: Mutables with a parameter; none are left for a retraining.
 
     Raises:
         SearchSpaceError: Every mutable is one that never has such a parameter.
@@ -115,16 +116,17 @@ def check_spaces(spaces: SearchSpaces, arch_params: Iterable[str]) -> None:
             f'but all of {", ".join(map(repr, spaces))} are {kinds}; use DifferentiableOP in '
             'the placeholder_mapping, or search these paths with an OneShotMutator'
         )
-    for space_id in arch_params:
-        for mutable in spaces[space_id]['modules']:
-            check_bindable(mutable)
+    for mutable in to_bind:
+        check_bindable(mutable)
 
 
-def bind(mutable: MutableModule, arch_param: nn.Parameter, relax: SpaceRelaxation) -> None:
+def bind(
+    mutable: MutableModule, arch_param: nn.Parameter, relax: SpaceRelaxation | None
+) -> None:
     """Lend ``arch_param`` to ``mutable``.
 
-    A mutable whose ``forward`` takes no ``relax`` gets the parameter alone
-    and relaxes it by itself, as in MMRazor 0.x.
+    A mutable whose ``forward`` takes no ``relax``, or without one to lend, gets the
+    parameter alone and relaxes it by itself, as in MMRazor 0.x.
 
     Raises:
         BindingError: Something is bound to it already, or it takes no
@@ -133,20 +135,44 @@ def bind(mutable: MutableModule, arch_param: nn.Parameter, relax: SpaceRelaxatio
     check_bindable(mutable)
     forward = type(mutable).forward
     lent: dict[str, Any] = {'arch_param': arch_param}
-    if _takes(mutable, 'relax'):
+    if relax is not None and _takes(mutable, 'relax'):
         lent['relax'] = relax
     mutable.__dict__['forward'] = partial(forward.__get__(mutable), **lent)
 
 
-def rebind(mutable: nn.Module, arch_param: nn.Parameter) -> None:
-    """Lend another parameter in the place of the one that is lent, however it was bound."""
+def rebind(mutable: nn.Module, replaced: Mapping[int, nn.Parameter]) -> None:
+    """Lend parameters in the place of others, however those were bound.
+
+    Args:
+        mutable: Something may be bound to it.
+        replaced: The new ones, by the id of the old.
+    """
     forward: Any = mutable.__dict__.get('forward')
-    if not is_bound(mutable) or forward.keywords['arch_param'] is arch_param:
+    if not is_bound(mutable):
         return
-    lent = {**forward.keywords, 'arch_param': arch_param}
-    if isinstance(lent.get('relax'), SpaceRelaxation):
-        lent['relax'] = lent['relax'].of(arch_param)
-    mutable.__dict__['forward'] = partial(forward.func, *forward.args, **lent)
+    lent = {
+        name: value.of(replaced)
+        if isinstance(value, SpaceRelaxation)
+        else replaced.get(id(value), value)
+        for name, value in forward.keywords.items()
+    }
+    args = [replaced.get(id(value), value) for value in forward.args]
+    mutable.__dict__['forward'] = partial(forward.func, *args, **lent)
+
+
+def lend_relaxation(mutable: MutableModule, relax: SpaceRelaxation) -> None:
+    """Lend what relaxes where code for MMRazor 0.x has bound a parameter without it."""
+    forward: Any = mutable.__dict__.get('forward')
+    if is_bound(mutable) and 'relax' not in forward.keywords and _takes(mutable, 'relax'):
+        mutable.__dict__['forward'] = partial(forward, relax=relax)
+
+
+def is_lent(mutable: nn.Module, params: Iterable[nn.Parameter]) -> bool:
+    """Whether one of the parameters is lent to ``mutable``."""
+    forward: Any = mutable.__dict__.get('forward')
+    if not is_bound(mutable):
+        return False
+    return any(forward.keywords['arch_param'] is param for param in params)
 
 
 def release(mutable: nn.Module) -> None:

@@ -13,27 +13,23 @@ from torch import Tensor, nn
 from ..builder import MUTATORS
 from ..distributed import same_draws
 from ..errors import SearchSpaceError, did_you_mean
+from ..mutables import find_mutables
 from ..typing import Mixture, Subnet
 from .binding import (
     SpaceRelaxation,
     bind,
     check_spaces,
     given_mixture,
-    rebind,
+    lend_relaxation,
     relaxes_itself,
     release,
 )
 from .dropping import DroppingMutator
 from .extensible import ExtensibleMutator
-from .logits import LogitInit, check_init, start_logits
+from .logits import LogitInit, check_init, keep_fitting, start_logits
 from .passes import ForwardScope, hook_trunk
 
 __all__ = ['DifferentiableMutator']
-
-
-def _rebind_after_loading(mutator: DifferentiableMutator, _: Any) -> None:
-    """Bind what ``load_state_dict(..., assign=True)`` has put in the place of parameters."""
-    mutator._rebind()
 
 
 @MUTATORS.register_module()
@@ -46,7 +42,11 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
     Args:
         init: Where logits start: ``{wildcard of space ids: {choice: logit}}``.  All others
             start close to 0.  ``'original'`` stands for the choice that a network had before,
-            as in ``init={'*': {'original': 2.0}}``; the last wildcard that fits decides.
+            as in ``init={'*': {'original': 2.0}}``; the last wildcard that fits decides.  In
+            the place of ``{choice: logit}`` may stand a list or a tensor of all logits, the
+            name of a choice (its logit is then 2), or a function of ``(space_id,
+            choice_names)`` that returns one of these; a name or a function alone is for all
+            spaces.
         **kwargs: As for :class:`ExtensibleMutator` and :class:`BaseMutator`.
 
     Attributes:
@@ -69,7 +69,6 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
         self.arch_params = nn.ParameterDict()
         self._scope = ForwardScope(self.relax_spaces)
         self._hooks: list[Any] = []
-        self.register_load_state_dict_post_hook(_rebind_after_loading)
 
     def prepare_from_supernet(self, supernet: nn.Module) -> None:
         """Fill the placeholders, list the spaces and bind one parameter to each.
@@ -82,12 +81,13 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
 
     def _take_over(self, supernet: nn.Module) -> None:
         built = self.build_arch_params(supernet)
-        check_spaces(self.search_spaces, [sid for sid in built if sid in self.search_spaces])
+        check_spaces(self.search_spaces, [m for m in self._mutables if m.space_id in built])
         start_logits(self, built, self.init)
         self._check_extensions()
-        self._keep_arch_params(built)
+        keep_fitting(self.arch_params, built)
         try:
             self.modify_supernet_forward(supernet)
+            self._lend_relaxations()
             self._hooks = hook_trunk(supernet, self._scope)
             self._attach_extensions(supernet)
         except BaseException:
@@ -96,66 +96,60 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
         self._mask_dropped()
 
     def build_arch_params(self, supernet: nn.Module) -> nn.ParameterDict:
-        """Return new logits for every space that asks for them.
+        """Return new logits for every space of ``supernet`` that asks for them.
 
         They are created where the supernet's parameters are, in their dtype.
         """
         like = next((p for p in supernet.parameters() if p.is_floating_point()), torch.empty(0))
         arch_params = nn.ParameterDict()
-        for space_id, space in self.search_spaces.items():
-            mutable = space['modules'][0]
+        for mutable in find_mutables(supernet):
             build = getattr(mutable, 'build_arch_param', None)
-            arch_param = build() if build is not None else None
+            if build is None or mutable.space_id in arch_params:
+                continue
+            arch_param = build()
             if arch_param is not None:
-                arch_params[space_id] = nn.Parameter(arch_param.detach().to(like))
+                arch_params[mutable.space_id] = nn.Parameter(arch_param.detach().to(like))
         return arch_params
-
-    def _keep_arch_params(self, built: nn.ParameterDict) -> None:
-        """Take over ``built``, but keep each parameter of ours that still fits."""
-        for space_id in list(self.arch_params):
-            if (
-                space_id not in built
-                or built[space_id].shape != self.arch_params[space_id].shape
-            ):
-                del self.arch_params[space_id]
-        for space_id, arch_param in built.items():
-            if space_id not in self.arch_params or space_id not in self.search_spaces:
-                self.arch_params[space_id] = arch_param
 
     def _searched_params(self) -> dict[str, nn.Parameter]:
         """Return the parameter of each space; a subclass may keep others of its own there."""
         return {sid: p for sid, p in self.arch_params.items() if sid in self.search_spaces}
 
     def modify_supernet_forward(self, supernet: nn.Module) -> None:
-        """Bind its architecture parameter into the ``forward`` of every mutable."""
-        for space_id, arch_param in self._searched_params().items():
-            relax = SpaceRelaxation(space_id, arch_param, self._relax_space, self._scope)
-            for mutable in self.search_spaces[space_id]['modules']:
-                bind(mutable, arch_param, relax)
+        """Bind its architecture parameter into the ``forward`` of every mutable.
 
-    def _release_mutables(self) -> None:
-        for space in self.search_spaces.values():
-            for mutable in space['modules']:
-                release(mutable)
+        One of a space that :meth:`build_search_spaces` leaves out relaxes by itself.
+        """
+        ours = {id(mutable) for mutable in self._mutables}
+        for mutable in find_mutables(supernet):
+            if mutable.space_id in self.arch_params:
+                if id(mutable) in ours:
+                    release(mutable)  # Called once more, with other parameters.
+                bind(
+                    mutable,
+                    self.arch_params[mutable.space_id],
+                    self._relaxation_of(mutable.space_id),
+                )
+
+    def _relaxation_of(self, space_id: str) -> SpaceRelaxation | None:
+        if space_id not in self.search_spaces or space_id not in self.arch_params:
+            return None
+        arch_param = self.arch_params[space_id]
+        return SpaceRelaxation(space_id, arch_param, self._relax_space, self._scope)
+
+    def _lend_relaxations(self) -> None:
+        for mutable in self._mutables:
+            relax = self._relaxation_of(mutable.space_id)
+            if relax is not None:
+                lend_relaxation(mutable, relax)
 
     def _unbind(self) -> None:
         self._detach_extensions()
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        self._release_mutables()
-
-    def _rebind(self) -> None:
-        """Lend what has become another object, in the way in which it was lent before."""
-        for space_id, arch_param in self._searched_params().items():
-            for mutable in self.search_spaces[space_id]['modules']:
-                rebind(mutable, arch_param)
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        # Some moves between devices replace parameters instead of changing them.
-        result = super()._apply(*args, **kwargs)
-        self._rebind()
-        return result
+        for mutable in self._mutables:
+            release(mutable)
 
     def release(self, supernet: nn.Module) -> None:
         """Take everything back that was lent; ``arch_params`` stay with this mutator.
@@ -174,13 +168,14 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
             SubnetError: The subnet does not fit the search space; nothing is
                 changed then.
         """
-        spaces = self.search_spaces
+        before = self.search_spaces, self._mutables
         super().deploy_subnet(supernet, subnet_dict)
-        if not spaces:
+        if not before[0]:
             return
-        remaining, self.search_spaces = self.search_spaces, spaces
+        after = self.search_spaces, self._mutables
+        self.search_spaces, self._mutables = before
         self._unbind()
-        self.search_spaces = remaining
+        self.search_spaces, self._mutables = after
 
     def export_subnet(self, supernet: nn.Module, subnet_dict: Subnet) -> nn.Module:
         """Return the network of a subnet as a new, plain module; see :class:`BaseMutator`."""
@@ -286,7 +281,7 @@ class DifferentiableMutator(ExtensibleMutator, DroppingMutator):
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`get_extra_state` was called."""
-        self._dropped.set_state(state.get('dropped', {}))
+        self._dropped.set_state(self._check_dropped(state.get('dropped', {})))
         self._mask_dropped()
         super().set_extra_state(state)
 

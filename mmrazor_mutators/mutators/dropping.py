@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import SearchSpaceError, did_you_mean
+from ..errors import InputError, SearchSpaceError, did_you_mean
 from .base import BaseMutator
 
 __all__ = ['DroppedChoices', 'DroppingMutator']
@@ -171,6 +171,33 @@ class DroppingMutator(BaseMutator):
             )
         self._dropped.drop(space_id, names)
         self._mask_dropped()
+
+    def _check_dropped(self, dropped: Any) -> dict[str, list[str]]:
+        """Return what a checkpoint says was dropped, if the spaces can do without it.
+
+        Raises:
+            InputError: They cannot, or it is of another form.
+        """
+        if not isinstance(dropped, Mapping) or not all(
+            isinstance(names, (list, tuple)) for names in dropped.values()
+        ):
+            raise InputError(
+                f'Expected a checkpoint to say what was dropped as {{space_id: [names]}}, but '
+                f'it says {dropped!r}'
+            )
+        for space_id in dropped.keys() & self.search_spaces.keys():
+            known, names = self._names_in(space_id), list(dropped[space_id])
+            left = [name for name in known if name not in names]
+            if (
+                not set(names) <= set(known)
+                or len(left) < self.search_spaces[space_id]['num_chosen']
+            ):
+                raise InputError(
+                    f'In space {space_id!r}: a checkpoint says that {names} were dropped, '
+                    f'which does not fit its choices {", ".join(known)}; is it of another '
+                    'search?'
+                )
+        return {space_id: list(names) for space_id, names in dropped.items()}
 
     def _mask_dropped(self) -> None:
         """Leave dropped choices out of the sums of spaces without a parameter."""

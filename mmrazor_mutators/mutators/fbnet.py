@@ -24,7 +24,14 @@ class FBNetMutator(SNASMutator):
     0.2\,\log(\mathrm{LAT})^{0.6}`, where :math:`\mathrm{LAT} = \sum m_i c_i`
     over the weights that were drawn.  Some descriptions,
     and implementations by others, add the two terms; that is
-    ``cost_form='fbnet_sum'``.
+    ``cost_form='fbnet_sum'``.  Others read the equation as :math:`L \cdot 0.2\,
+    \log(\mathrm{LAT}^{0.6})`; that is an :class:`ExpectedCost` of the form
+    ``'fbnet'`` with ``alpha=0.12, beta=1``.
+
+    The authors' search code is not public.  In reimplementations the temperature
+    stays while weights alone are trained, in the first 10 epochs, and the cost
+    scales the gradient of the weights too.  Here it falls from the first epoch
+    on, as the paper says, and weights minimise :math:`L`.
 
     Args:
         tau_max: Temperature in the first epoch, above 0.

@@ -16,11 +16,15 @@ __all__ = [
     'Masks',
     'check_masks',
     'cross_masks',
+    'draw_mask',
     'drawing_weights',
     'masks_of',
     'mutate_masks',
     'subnet_of',
 ]
+
+_TRIES = 1000
+"""How often another mask is drawn; some draw the same one always."""
 
 Masks = dict[str, Tensor]
 """``{space_id: mask}``, 1 where a choice runs and 0 elsewhere, shape ``(num_choices,)``."""
@@ -127,8 +131,10 @@ def mutate_masks(
         hits[torch.randint(len(free), (1,), generator=generator)] = True
     mutated = dict(masks)
     for space_id, hit in zip(free, hits.tolist(), strict=True):
-        while hit and mutated[space_id].equal(masks[space_id]):
+        for _ in range(_TRIES if hit else 0):
             mutated[space_id] = draw(space_id)
+            if not mutated[space_id].equal(masks[space_id]):
+                break
     return mutated
 
 
@@ -139,6 +145,15 @@ def cross_masks(first: Masks, second: Masks, generator: Generator | None = None)
         space_id: second[space_id] if swap else first[space_id]
         for space_id, swap in zip(first, swaps, strict=True)
     }
+
+
+def draw_mask(
+    space: Mapping[str, Any], eligible: Sequence[str], generator: Generator | None = None
+) -> Tensor:
+    """Return a mask of a space, drawn by :func:`drawing_weights`, shape ``(num_choices,)``."""
+    weights = drawing_weights(space, eligible)
+    chosen = torch.multinomial(weights, space['num_chosen'], generator=generator)
+    return torch.zeros_like(weights).index_fill_(0, chosen, 1.0)
 
 
 def drawing_weights(space: Mapping[str, Any], eligible: Sequence[str]) -> Tensor:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-import torch
 from torch import Generator, Tensor, nn
 
 from ..builder import MUTATORS
@@ -19,11 +18,13 @@ from .masks import (
     Masks,
     check_masks,
     cross_masks,
+    draw_mask,
     drawing_weights,
     masks_of,
     mutate_masks,
     subnet_of,
 )
+from .overrides import call_drawing
 
 __all__ = ['OneShotMutator']
 
@@ -94,7 +95,7 @@ class OneShotMutator(BaseMutator):
         """Forget ``supernet``; its mutables stay, and none of their choices is masked."""
         super().release(supernet)
         for mutable in self._relaxed:
-            mutable.with_arch_param = True
+            mutable.with_arch_param = not mutable.is_fixed
         self._relaxed, self._insides = [], []
         for mutable in find_mutables(supernet):
             mutable.choice_mask = mutable.build_choice_mask()
@@ -119,7 +120,7 @@ class OneShotMutator(BaseMutator):
                 few choices.
         """
         with self._agreed(generator):
-            return self._draw(space_info['modules'][0].space_id, generator)
+            return self._draw(space_info, generator)
 
     def sample_subnet(
         self, searching: bool = False, generator: Generator | None = None
@@ -135,9 +136,7 @@ class OneShotMutator(BaseMutator):
         """
         self._check_spaces()
         with self._agreed(generator):
-            return {
-                space_id: self._draw(space_id, generator) for space_id in self.search_spaces
-            }
+            return {sid: self._mask(sid, searching, generator) for sid in self.search_spaces}
 
     def set_subnet(self, subnet_dict: Masks | Subnet) -> None:
         """Let a path of the supernet run, and nothing else of the choices.
@@ -222,7 +221,11 @@ class OneShotMutator(BaseMutator):
         ]
         with self._agreed(generator):
             return mutate_masks(
-                masks, free, lambda space_id: self._draw(space_id, generator), prob, generator
+                masks,
+                free,
+                lambda space_id: self._mask(space_id, True, generator),
+                prob,
+                generator,
             )
 
     def crossover(
@@ -262,6 +265,14 @@ class OneShotMutator(BaseMutator):
     def _weights_of(self, space_id: str) -> Tensor:
         return drawing_weights(self.search_spaces[space_id], self._eligible(space_id))
 
+    def _mask(self, space_id: str, searching: bool, generator: Generator | None) -> Tensor:
+        """Return :meth:`get_random_mask` of a space, inside of one agreement for all spaces."""
+        space = self.search_spaces[space_id]
+        if type(self).get_random_mask is OneShotMutator.get_random_mask:
+            return self._draw(space, generator)
+        mask: Tensor = call_drawing(self.get_random_mask, space, searching, generator=generator)
+        return mask
+
     def live_part(self, subnet: Subnet) -> Subnet:
         """Return a subnet without the spaces inside of choices that are not made."""
         return self._choose_everywhere(lambda space_id: dict(subnet[space_id]))
@@ -279,11 +290,8 @@ class OneShotMutator(BaseMutator):
         first = next(iter(self.search_spaces.values()))['modules'][0]
         return same_draws(first.choice_mask.device)
 
-    def _draw(self, space_id: str, generator: Generator | None) -> Tensor:
-        weights = self._weights_of(space_id)
-        num_chosen = self.search_spaces[space_id]['num_chosen']
-        chosen = torch.multinomial(weights, num_chosen, generator=generator)
-        return torch.zeros_like(weights).index_fill_(0, chosen, 1.0)
+    def _draw(self, space: Mapping[str, Any], generator: Generator | None) -> Tensor:
+        return draw_mask(space, self._eligible(space['modules'][0].space_id), generator)
 
 
 def _clear_flags(network: nn.Module) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, NASError
 from ..host import BaseModule
 
 __all__ = ['Scheduled']
@@ -26,9 +26,22 @@ def packed(state: Any) -> Tensor:
 
 
 def unpacked(tensor: Tensor) -> Any:
-    """Return what :func:`packed` was given."""
-    file = io.BytesIO(tensor.cpu().numpy().tobytes())
-    return torch.load(file, weights_only=True, map_location='cpu')
+    """Return what :func:`packed` was given.
+
+    Whole numbers up to 255 survive a conversion of the state dict to another dtype.
+
+    Raises:
+        InputError: The tensor holds something else.
+    """
+    try:
+        file = io.BytesIO(tensor.detach().cpu().to(torch.uint8).numpy().tobytes())
+        return torch.load(file, weights_only=True, map_location='cpu')
+    except Exception as error:  # torch documents none of the kinds.
+        raise InputError(
+            'Expected `_extra_state` of a state dict to be as `state_dict` returned it, but '
+            f'got a tensor of {tensor.numel()} numbers that cannot be read ({error}); remove '
+            'that key to load the parameters alone'
+        ) from error
 
 
 class Scheduled(BaseModule):
@@ -60,10 +73,12 @@ class Scheduled(BaseModule):
         Raises:
             InputError: An epoch outside of that range.
         """
-        if not 0 <= epoch < max_epochs:
+        numbers = all(isinstance(n, int) for n in (epoch, max_epochs))
+        if not numbers or not 0 <= epoch < max_epochs:
+            last = max_epochs - 1 if numbers else 'the number of epochs less 1'
             raise InputError(
-                f'Expected an epoch from 0 to {max_epochs - 1}, the last one of max_epochs='
-                f'{max_epochs}, but got {epoch}'
+                f'Expected an epoch from 0 to {last}, the last one of max_epochs='
+                f'{max_epochs!r}, but got {epoch!r}'
             )
         self.epoch, self.max_epochs = epoch, max_epochs
 
@@ -99,9 +114,19 @@ class Scheduled(BaseModule):
         if isinstance(state_dict.get(extra), Tensor):
             # Checkpoints of earlier versions hold the state as it is.
             state_dict[extra] = unpacked(state_dict[extra])
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, *args
-        )
+        try:
+            super()._load_from_state_dict(
+                state_dict, prefix, local_metadata, strict, missing_keys, *args
+            )
+        except (LookupError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, NASError):
+                raise
+            raise InputError(
+                f'Expected {extra!r} of a state dict to be the state of a '
+                f'{type(self).__name__}, but got {state_dict.get(extra)!r}, which it cannot go '
+                f'on from ({type(error).__name__}: {error}); remove that key to load the '
+                'parameters alone'
+            ) from error
         # Checkpoints of MMRazor hold nothing but the parameters.
         if extra in missing_keys:
             missing_keys.remove(extra)

@@ -187,6 +187,50 @@ def test_logits_start_where_init_says(learning: str) -> None:
     assert mutator.search_subnet()['a']['chosen'] == ['deep']
 
 
+def backwards(space_id: str, names: Any) -> list[float]:
+    assert space_id == 'a'
+    return [float(len(names) - i) for i in range(len(names))]
+
+
+def prefer_norm(space_id: str, names: Any) -> str:
+    return next(name for name in names if name.startswith('norm'))
+
+
+@pytest.mark.parametrize(
+    ('init', 'expected'),
+    [
+        ({'a': [0.5, -1, 2, 0]}, [0.5, -1.0, 2.0, 0.0]),
+        (
+            {'a': torch.tensor([0.5, -1.0, 2.0, 0.0], dtype=torch.float16)},
+            [0.5, -1.0, 2.0, 0.0],
+        ),
+        ({'*': [9, 9, 9, 9], 'a': (4, 3, 2, 1)}, [4.0, 3.0, 2.0, 1.0]),
+        ({'a': backwards}, [4.0, 3.0, 2.0, 1.0]),
+        (backwards, [4.0, 3.0, 2.0, 1.0]),
+        ({'*': 'norm'}, [0.0, 0.0, 2.0, 0.0]),
+        ('norm', [0.0, 0.0, 2.0, 0.0]),
+        (prefer_norm, [0.0, 0.0, 2.0, 0.0]),
+    ],
+)
+def test_logits_start_at_a_list_a_name_or_what_a_function_says(
+    init: Any, expected: list[float]
+) -> None:
+    supernet, mutator = nn.Sequential(two_spaces()[0]), mm.FairDartsMutator(init=init)
+    mutator.prepare_from_supernet(supernet)
+    alpha = mutator.arch_params['a'].detach()
+    assert_close(alpha, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=0)
+    twin = copy.deepcopy((supernet, mutator))[1]
+    assert twin.arch_params['a'].equal(alpha)
+
+
+def test_a_name_alone_is_for_those_spaces_that_have_it() -> None:
+    other = mm.DifferentiableOP(space_id='b', choices=toys.units())
+    mutator = mm.FairDartsMutator(init='deep')
+    mutator.prepare_from_supernet(nn.Sequential(two_spaces()[0], other))
+    assert mutator.arch_params['a'].tolist() == [0.0, 0.0, 0.0, 2.0]
+    assert mutator.arch_params['b'].tolist() == [0.0, 0.0, 0.0]
+
+
 def test_the_original_can_be_named_as_such() -> None:
     value = mm.DifferentiableChannel(widths=[1, 2, 4], channels=4, space_id='w')
     supernet = nn.Sequential(value)
@@ -199,7 +243,17 @@ def test_the_original_can_be_named_as_such() -> None:
     ('init', 'error', 'message'),
     [
         ([1], ConfigError, r'\{space ids: \{choice: logit\}\}.*but got \[1\]'),
-        ({'a': 2.0}, ConfigError, r"but got \{'a': 2.0\}"),
+        (2.0, ConfigError, r'\{space ids: \{choice: logit\}\}.*but got 2\.0'),
+        ({'a': 2.0}, ConfigError, r"init\['a'\] to be \{choice: logit\}.*but got 2\.0"),
+        ({'a': None}, ConfigError, r"init\['a'\] to be \{choice: logit\}.*but got None"),
+        ({'a': [0, 'x', 0, 0]}, ConfigError, r"init\['a'\]\[1\] .*but got 'x'"),
+        ({'a': torch.tensor([1.0, float('inf')])}, ConfigError, r"init\['a'\]\[1\].*got inf"),
+        ({'a': torch.tensor(1.0)}, ConfigError, r"init\['a'\] to be .*but got 1\.0"),
+        ({'a': torch.zeros(1, 4)}, ConfigError, r"init\['a'\]\[0\] .*but got \[0\.0"),
+        ({'a': [1.0, 2.0]}, SearchSpaceError, "'a': `init` gives 2 logits, but there are 4"),
+        ('depe', SearchSpaceError, r"choice 'depe', which no space '\*' has; did you mean"),
+        (lambda *_: 3, ConfigError, r"what init\['\*'\] returns for a to be .*but got 3"),
+        (lambda *_: [0], SearchSpaceError, "'a': `init` gives 1 logits, but there are 4"),
         ({'a': {'deep': 'x'}}, ConfigError, r"init\['a'\]\['deep'\] .*but got 'x'"),
         ({'a': {'deep': float('nan')}}, ConfigError, 'finite number, but got nan'),
         ({'a': {'deep': True}}, ConfigError, 'finite number, but got True'),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import toys
-from torch import Tensor
+from torch import Tensor, nn
 from torch.testing import assert_close
 
 import mmrazor_mutators as mm
@@ -103,6 +103,73 @@ def test_loss_in_closed_form(known_noise: None, form: str) -> None:
     ]
     assert_close(gradient, torch.tensor(by_hand, dtype=torch.float64))
     assert gradient.abs().min() > 1e-4
+
+
+class Stack(nn.Module):
+    """Two places to choose an operation, and a head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ops = nn.Sequential(
+            *(mm.DifferentiableOP(space_id=i, choices=toys.candidates()) for i in 'ab')
+        )
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.ops(x))
+
+
+@pytest.mark.parametrize('epoch', [0, 7])
+@pytest.mark.parametrize('reading', ['log(lat)^beta', 'log(lat^beta)', 'sum'])
+def test_against_a_port_that_accumulates_the_latency(
+    monkeypatch: pytest.MonkeyPatch, reading: str, epoch: int
+) -> None:
+    """As the reimplementations do it: layer by layer, each of its own draw.
+
+    There is no search code of the authors.  Of two well-known reimplementations one reads
+    equation 2 as the paper's text and we do, and one as ``alpha * log(lat^beta)``, which is
+    ``alpha * beta * log(lat)``; some add the terms.
+    """
+    form, alpha, beta = {
+        'log(lat)^beta': ('fbnet', 0.2, 0.6),
+        'log(lat^beta)': ('fbnet', 0.2 * 0.6, 1.0),
+        'sum': ('fbnet_sum', 0.2, 0.6),
+    }[reading]
+    cost = {'type': 'ExpectedCost', 'costs': COSTS, 'form': form, 'expectation': 'drawn'}
+    extension = {**cost, 'alpha': alpha, 'beta': beta}
+    supernet, mutator = toys.prepared('FBNetMutator', Stack(), extensions=[extension])
+    mutator.on_epoch(epoch, max_epochs=10)
+    noises = [NOISE, NOISE.flip(0)]
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.randint(3, (6,))
+    thetas = {k: p.detach().clone().requires_grad_() for k, p in mutator.arch_params.items()}
+    temperature = 5.0
+    for _ in range(epoch):
+        temperature *= 0.956
+    output, latency = x, torch.zeros((), dtype=torch.float64)
+    for op, noise in zip(supernet.ops, noises, strict=True):
+        mask = ((thetas[op.space_id].log_softmax(0) + noise) / temperature).softmax(0)
+        output = sum(
+            m * choice(output) for m, choice in zip(mask, op.choices.values(), strict=True)
+        )
+        latency = latency + sum(m * c for m, c in zip(mask, COSTS.values(), strict=True))
+    logits = supernet.head(output)
+    ce = nn.functional.cross_entropy(logits, y)
+    expected = {
+        'log(lat)^beta': ce * 0.2 * torch.log(latency) ** 0.6,
+        'log(lat^beta)': 0.2 * ce * torch.log(latency**0.6),
+        'sum': ce + 0.2 * torch.log(latency) ** 0.6,
+    }[reading]
+    grads = torch.autograd.grad(expected, list(thetas.values()))
+
+    draws = iter(noises)
+    monkeypatch.setattr(relaxations, 'gumbel_noise', lambda like: next(draws).to(like))
+    ours = supernet(x)
+    objective = mutator.arch_objective(nn.functional.cross_entropy(ours, y))
+    assert_close(ours, logits, rtol=1e-12, atol=1e-12)
+    assert_close(objective, expected, rtol=1e-12, atol=1e-12)
+    found = torch.autograd.grad(objective, list(mutator.arch_params.values()))
+    assert_close(found, grads, rtol=1e-10, atol=1e-12)
+    assert min(float(grad.abs().max()) for grad in grads) > 1e-4
 
 
 def test_without_costs_the_loss_is_the_task_loss() -> None:

@@ -12,7 +12,8 @@ import toys
 from torch import Tensor
 
 import mmrazor_mutators as mm
-from mmrazor_mutators.mutators.scheduled import unpacked
+from mmrazor_mutators.errors import InputError
+from mmrazor_mutators.mutators.scheduled import packed, unpacked
 
 every = pytest.fixture(toys.mutator_of, params=toys.EVERY_MUTATOR, name='every')
 
@@ -89,6 +90,79 @@ def test_states_of_earlier_versions_load() -> None:
     assert again.epoch == 3
     assert again.kept_choices('widen') == mutator.kept_choices('widen')
     assert isinstance(old['_extra_state'], dict)  # The caller's own is left as it was.
+
+
+def test_a_state_that_was_converted_loads() -> None:
+    _, mutator = searched()
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        _, again = toys.prepared()
+        again.load_state_dict(
+            {key: value.to(dtype) for key, value in mutator.state_dict().items()}
+        )
+        assert again.epoch == 3
+        assert again.kept_choices('widen') == mutator.kept_choices('widen')
+
+
+def truncated(extra: Tensor) -> Tensor:
+    return extra[: len(extra) // 2]
+
+
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (truncated, r'_extra_state` .* got a tensor of \d+ numbers that cannot be read'),
+        (
+            lambda extra: extra + 1,
+            r'_extra_state` .* cannot be read .*load the parameters alone',
+        ),
+        (lambda extra: extra[:0], 'a tensor of 0 numbers that cannot be read'),
+        (lambda extra: extra.to('meta'), 'numbers that cannot be read'),
+        (
+            lambda extra: packed(3),
+            "'_extra_state' .* state of a DartsMutator, but got 3, which",
+        ),
+        (lambda extra: packed({'max_epochs': 3}), "it cannot go on from .*KeyError: 'epoch'"),
+        (lambda extra: None, "'_extra_state' .* but got None, which it cannot go on from"),
+        (
+            lambda extra: {'epoch': 'x', 'max_epochs': 3},
+            "last one of max_epochs=3, but got 'x'",
+        ),
+        (lambda extra: {'epoch': 5, 'max_epochs': 3}, 'last one of max_epochs=3, but got 5'),
+        (lambda extra: {'epoch': 0.5, 'max_epochs': 3}, 'max_epochs=3, but got 0.5'),
+        (lambda extra: dropping({'widen': 'norm'}), r"was dropped .* says \{'widen': 'norm'\}"),
+        (lambda extra: dropping({'widen': ['x']}), r"'widen': .* \['x'\] were dropped, which"),
+        (
+            lambda extra: dropping({'widen': ['none', 'linear', 'norm', 'deep']}),
+            "'widen': .*'deep'] were dropped, which does not fit its choices",
+        ),
+        (lambda extra: dropping(['widen']), r"was dropped .* says \['widen'\]"),
+    ],
+)
+def test_a_damaged_state_ends_in_our_errors(damage: Any, message: str) -> None:
+    _, mutator = searched()
+    state = mutator.state_dict()
+    with pytest.raises(InputError, match=message):
+        mutator.load_state_dict({**state, '_extra_state': damage(state['_extra_state'])})
+    mutator.load_state_dict(state)
+    assert mutator.epoch == 3
+
+
+def dropping(names: Any) -> dict[str, Any]:
+    return {'epoch': 1, 'max_epochs': 3, 'dropped': names}
+
+
+def test_the_state_of_an_extension_may_be_damaged_too() -> None:
+    _, mutator = toys.prepared(extensions=[{'type': 'OperationFreezing'}])
+    key = 'extensions.0._extra_state'
+    state = {**mutator.state_dict(), key: packed({'epoch': 0, 'max_epochs': 1})}
+    with pytest.raises(InputError, match=f"'{key}' .* OperationFreezing.*KeyError: 'frozen'"):
+        mutator.load_state_dict(state)
+
+
+def test_spaces_of_another_supernet_may_have_been_dropped() -> None:
+    _, mutator = toys.prepared()
+    mutator.set_extra_state(dropping({'elsewhere': ['x']}))
+    assert mutator.kept_choices('widen') == ('none', 'linear', 'norm', 'deep')
 
 
 def test_states_without_it_load() -> None:
