@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..blame import one_line
 from ..copies import SavedBuffers
 from ..errors import BindingError, InputError, SearchSpaceError
 from ..mutables import (
@@ -22,7 +23,7 @@ from ..mutables import (
 from .alternatives import build_alternatives, like_of
 from .heads import add_heads
 from .kernels import add_kernel
-from .proof import prove, run
+from .proof import prove, run, where
 from .rules import KINDS, MODULE_KINDS, Place, find_places, parse_rules
 from .ties import TieFinder
 from .widths import add_width, follow
@@ -159,8 +160,8 @@ def _first_run(model: nn.Module, plan: SearchPlan) -> Any:
         return run(model, plan)
     except Exception as error:  # Whatever a model raises that does not take the inputs.
         raise InputError(
-            f'`example_inputs` do not pass {type(model).__name__}: {type(error).__name__}: '
-            f'{error}'
+            f'`example_inputs` do not pass {type(model).__name__}: {one_line(error)}'
+            f'{where(error, model)}'
         ) from error
 
 

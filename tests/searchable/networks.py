@@ -146,6 +146,49 @@ class ConvNeXt(nn.Module):
         return self.head((x + y.permute(0, 3, 1, 2)).mean((2, 3)))
 
 
+class Attention(nn.Module):
+    """Attention as vision transformers write it, with one linear layer for all inputs."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = heads, dim // heads
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:2], 3, self.num_heads, self.head_dim)
+        q, k, v = self.qkv(x).reshape(shape).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).flatten(2))
+
+
+class Attending(nn.Module):
+    """A block of a vision transformer."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(dim), Attention(dim, 4)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class ViT(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.token, self.place = (nn.Parameter(torch.randn(1, n, 8)) for n in (1, 5))
+        self.blocks = nn.Sequential(Attending(8), Attending(8))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.place
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
 class Case(NamedTuple):
     build: Callable[[], nn.Module]
     inputs: Callable[[], Tensor]
@@ -207,6 +250,15 @@ CASES = {
                 'match': 'project',
                 'ops': lambda linear: {'deep': nn.Sequential(nn.Tanh(), nn.Linear(12, 6))},
             },
+        ],
+    ),
+    'vit': Case(
+        ViT,
+        lambda: torch.randn(2, 3, 8, 8),
+        lambda: [
+            {'match': '*.attn', 'heads': [1, 2, 4]},
+            {'match': '*.mlp', 'ffn': [0.25, 0.5, 1.0]},
+            {'match': 'Attending', 'depth': True},
         ],
     ),
 }

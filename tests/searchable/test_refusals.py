@@ -36,6 +36,14 @@ class Reshaped(nn.Module):
         return self.fc(self.conv(x).reshape(-1, 4, 4).mean(-1).reshape(len(x), -1, 4).mean(1))
 
 
+class WrittenDown(networks.Attention):
+    """Attention that returns as many features as it read."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed = self.qkv(x)[..., : self.num_heads * self.head_dim]
+        return self.proj(mixed.reshape(x.shape))
+
+
 class Untraceable(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -160,6 +168,14 @@ REFUSED: list[tuple[Any, Any, Any, type, str]] = [
         TOKENS,
         Space,
         'from 1 to 4, .*but got 5',
+    ),
+    (
+        lambda: nn.Sequential(nn.Identity(), WrittenDown(4, 2)),
+        [{'match': '1', 'heads': [1]}],
+        FOUR[None],
+        Space,
+        r"'h1' cannot work: .*shape '\[1, 3, 4\]' is invalid .* \(in '1', WrittenDown\); its "
+        'forward.. writes a number of features down: let it say -1',
     ),
     (
         Reshaped,
