@@ -2,5 +2,12 @@
 
 from .alternatives import SearchableModule
 from .convert import make_searchable, restore_original
+from .suggestions import SuggestedRules, suggest_rules
 
-__all__ = ['SearchableModule', 'make_searchable', 'restore_original']
+__all__ = [
+    'SearchableModule',
+    'SuggestedRules',
+    'make_searchable',
+    'restore_original',
+    'suggest_rules',
+]

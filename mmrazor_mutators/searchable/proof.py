@@ -70,13 +70,14 @@ def where(error: BaseException, model: nn.Module) -> str:
     return found
 
 
-def prove(model: nn.Module, plan: SearchPlan, before: Any) -> None:
+def prove(model: nn.Module, plan: SearchPlan, before: Any, find_place: bool = True) -> None:
     """Make sure that a converted model does what it did, and that it can get smaller.
 
     Args:
         model: Where no mutator is bound, so that the original is chosen.
         plan: Its plan.
         before: What it made of the example inputs before.
+        find_place: Whether to look for the place that is at fault, which takes long.
 
     Raises:
         SearchSpaceError: Which place cannot have which choice, and why.
@@ -101,6 +102,8 @@ def prove(model: nn.Module, plan: SearchPlan, before: Any) -> None:
             twin, dtype = copy.deepcopy(model), None
     for choice in _probes(spaces, original):
         complaint = _fails(twin, plan, choice, dtype)
+        if complaint and not find_place:
+            raise SearchSpaceError(complaint)
         if complaint:
             _blame(twin, plan, spaces, original, dtype, complaint)
 

@@ -189,6 +189,66 @@ class ViT(nn.Module):
         return self.head(self.norm(self.blocks(x))[:, 0])
 
 
+class Squeezed(nn.Module):
+    """A residual block with a gate for each channel, as in an EfficientNet."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand = nn.Sequential(nn.Conv2d(width, 8, 1), nn.BatchNorm2d(8), nn.SiLU())
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.gate = Gate(8)
+        self.project = nn.Conv2d(8, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(self.gate(self.depthwise(self.expand(x))))
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(width, 4, 1), nn.Conv2d(4, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.reduce(x.mean((2, 3), keepdim=True)).relu()
+        return x * self.expand(y).sigmoid()
+
+
+def efficient() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1, padding_mode='reflect'),
+        Squeezed(4),
+        Squeezed(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    )
+
+
+class Encoder(nn.Module):
+    """PyTorch's own encoder, whose layers have fast paths, with a padding mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8)
+        layer = nn.TransformerEncoderLayer(8, 4, 12, batch_first=True, activation='gelu')
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        padding = tokens == 0
+        mask = padding if padding.any() else None
+        x = self.encoder(self.embed(tokens), src_key_padding_mask=mask)
+        return self.head(x.masked_fill(padding[..., None], 0).sum(1))
+
+
+def padded_tokens() -> Tensor:
+    tokens = torch.randint(1, 11, (3, 6))
+    tokens[0, 4:] = tokens[1, 5:] = 0
+    return tokens
+
+
 class Case(NamedTuple):
     build: Callable[[], nn.Module]
     inputs: Callable[[], Tensor]
@@ -259,6 +319,24 @@ CASES = {
             {'match': '*.attn', 'heads': [1, 2, 4]},
             {'match': '*.mlp', 'ffn': [0.25, 0.5, 1.0]},
             {'match': 'Attending', 'depth': True},
+        ],
+    ),
+    'efficient': Case(
+        efficient,
+        lambda: torch.randn(2, 3, 8, 8),
+        lambda: [
+            {'match': 'Squeezed', 'depth': True, 'expansion': [0.5, 1, 2]},
+            {'match': '*.gate.reduce', 'width': [0.5, 1.0]},
+            {'match': '*.depthwise', 'kernel_size': [1, 3, 5]},
+            {'match': '1.gate', 'ops': {'plain': {'type': 'torch.nn.Identity'}}},
+        ],
+    ),
+    'encoder': Case(
+        Encoder,
+        padded_tokens,
+        lambda: [
+            {'match': '*.self_attn', 'heads': [1, 2, 4]},
+            {'match': 'TransformerEncoderLayer', 'ffn': [0.25, 0.5, 1.0], 'depth': True},
         ],
     ),
 }

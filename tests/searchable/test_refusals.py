@@ -53,6 +53,17 @@ class Untraceable(nn.Module):
         return self.out(self.fc(x)).detach()
 
 
+def packing() -> nn.Module:
+    model = networks.Encoder()
+    model.encoder.use_nested_tensor = True
+    return model
+
+
+def activated() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(4, 2, 6, activation=nn.ReLU(), batch_first=True)
+    return nn.Sequential(layer, nn.Linear(4, 2))
+
+
 Space = SearchSpaceError
 FOUR, IMAGES, TOKENS = torch.randn(3, 4), torch.randn(2, 3, 8, 8), torch.randint(0, 11, (2, 6))
 REFUSED: list[tuple[Any, Any, Any, type, str]] = [
@@ -189,7 +200,22 @@ REFUSED: list[tuple[Any, Any, Any, type, str]] = [
         [{'match': 'fc', 'width': [2]}],
         FOUR,
         Space,
-        'cannot be traced|expected to return features',
+        r"'fc' \(Linear\), width=\[2\]: expected a layer that a forward pass calls",
+    ),
+    (
+        packing,
+        [{'match': '*.self_attn', 'heads': [2]}],
+        torch.tensor([[1, 2, 0], [3, 0, 0]]),
+        Space,
+        "'encoder.layers.0.self_attn' .*stands in 'encoder', .*nested tensors.*"
+        'enable_nested_tensor=False',
+    ),
+    (
+        activated,
+        [{'match': 'ReLU', 'activation': ['tanh']}],
+        FOUR[None],
+        Space,
+        "'0.activation' .*stands in '0', .*without calling .* `activation_relu_or_gelu = 0`",
     ),
     (
         lambda: nn.DataParallel(mlp()),
@@ -201,6 +227,7 @@ REFUSED: list[tuple[Any, Any, Any, type, str]] = [
 ]
 
 
+@pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors:UserWarning')
 @pytest.mark.parametrize('number', range(len(REFUSED)))
 def test_what_cannot_work_is_refused_and_changes_nothing(number: int) -> None:
     build, rules, x, error, message = REFUSED[number]
