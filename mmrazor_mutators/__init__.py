@@ -106,6 +106,7 @@ __all__ = [
     'load_subnet',
     'make_searchable',
     'restore_original',
+    'suggest_rules',
 ]
 
 

@@ -86,7 +86,7 @@ from .registry import (
     OPS,
 )
 from .search import BilevelSearch
-from .searchable import make_searchable, restore_original
+from .searchable import make_searchable, restore_original, suggest_rules
 from .version import __version__
 
 __all__ = [
@@ -168,4 +168,5 @@ __all__ = [
     'load_subnet',
     'make_searchable',
     'restore_original',
+    'suggest_rules',
 ]

@@ -26,16 +26,19 @@ TINY = {
 """Steps and channels by the handful; for the retraining as well."""
 
 
-def options(**changes):
+def options(config=None, **changes):
     """Return ``--cfg-options`` for tiny runs; ``__`` in a name stands for a dot."""
     merged = {**TINY, **{key.replace('__', '.'): value for key, value in changes.items()}}
+    if config is not None and Path(config).parent.name == 'searchable':
+        del merged['model.architecture.base_channels']  # Their models say it themselves.
     return ['--cfg-options', *[f'{key}={value}' for key, value in merged.items()]]
 
 
 def run(verb, config, work_dir, *arguments, **changes):
     """Run a verb in this process and return its exit code."""
     return cli.main(
-        [verb, str(config), '--work-dir', str(work_dir), *arguments, *options(**changes)]
+        [verb, str(config), '--work-dir', str(work_dir)]
+        + [*arguments, *options(config, **changes)]
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -145,6 +146,8 @@ def _example(cfg: Config, input_shape: Sequence[int] | None) -> Tensor:
 def _write(net: nn.Module, example: Tensor, path: Path) -> None:
     if path.suffix == '.pt2':
         batch = torch.export.Dim('batch', min=1)
+        # torch.export warns of weights that lie in another way.
+        net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         program = torch.export.export(net, (example,), dynamic_shapes=({0: batch},))
         torch.export.save(program, path)
     else:

@@ -119,12 +119,12 @@ def slim_attention(module: Any, alive: Tensor) -> None:
     Raises:
         SubnetError: A module that has no features to cut.
     """
-    layout = head_layout(module)
-    if layout is None:
+    if head_layout(module) is None:
         raise SubnetError(
             f'Expected a layer whose features can be cut, but got {type(module).__name__}'
         )
-    _heads, size = layout
+    # Its linear layers may have been cut before, so that they do not tell the size.
+    size = len(alive) // module.num_heads
     index = alive.repeat(3).nonzero().flatten()
     kept = int(alive.sum()) // size
     if isinstance(module, nn.MultiheadAttention):

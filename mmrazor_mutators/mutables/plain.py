@@ -9,7 +9,7 @@ from torch import nn
 
 from ..structures import total
 
-__all__ = ['ParallelSum', 'SelectedSum', 'Skip']
+__all__ = ['EmptyEncoder', 'ParallelSum', 'SelectedSum', 'Skip']
 
 
 class ParallelSum(nn.Module):
@@ -65,3 +65,11 @@ class Skip(nn.Module):
     def forward(self, x: Any, *inputs: Any, **kwargs: Any) -> Any:
         """Return ``x``."""
         return x
+
+
+class EmptyEncoder(nn.TransformerEncoder):
+    """An ``nn.TransformerEncoder`` all of whose layers are left out; it looks at none."""
+
+    def forward(self, src: Any, *inputs: Any, **kwargs: Any) -> Any:
+        """Return ``src``, normalised where the encoder has a norm."""
+        return src if self.norm is None else self.norm(src)

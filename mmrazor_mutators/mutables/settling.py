@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..typing import Subnet
+from .attention import SlimAttention
 from .layers import SearchableLayer, restore_layer
-from .plain import Skip
+from .plain import EmptyEncoder, Skip
 from .plan import Member, Tie, find_plans, set_plan
 from .sizes import DifferentiableKernel
 from .slicing import crop_kernel, keep_features, keep_slices
@@ -93,6 +94,17 @@ def _leave_out_skipped(network: nn.Module) -> None:
                 module.extend(kept)
 
 
+def _fit_encoders(network: nn.Module) -> None:
+    """Let encoders of PyTorch know of layers and heads that are gone."""
+    for module in network.modules():
+        if isinstance(module, nn.TransformerEncoder):
+            if not len(module.layers):
+                cast(Any, module).__class__ = EmptyEncoder
+            if any(isinstance(part, SlimAttention) for part in module.modules()):
+                # Nested tensors would reach attention that only takes others.
+                module.use_nested_tensor = False
+
+
 def _settle_kernel(
     layer: SearchableLayer, copy: nn.Module, chosen: Mapping[str, Sequence[str]]
 ) -> None:
@@ -134,4 +146,5 @@ def network_of(
     for module in net.modules():
         set_plan(module, None)
     _leave_out_skipped(net)
+    _fit_encoders(net)
     return net

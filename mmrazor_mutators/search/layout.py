@@ -38,8 +38,10 @@ def lay_out_channels_last(module: nn.Module) -> None:
             continue
         overruns = _may_overrun(part)
         apart = overruns or part.groups > 1
-        weight = part.weight
-        weight.data = _apart(weight.data) if apart else _together(weight.data)
+        # What a layer computes its weight of has no layout of its own.
+        weight = part._parameters.get('weight')
+        if weight is not None:
+            weight.data = _apart(weight.data) if apart else _together(weight.data)
         if overruns and keep_channels_apart not in part._forward_pre_hooks.values():
             part.register_forward_pre_hook(keep_channels_apart, with_kwargs=True)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..blame import one_line
 from ..copies import SavedBuffers
 from ..errors import BindingError, InputError, SearchSpaceError
 from ..mutables import (
@@ -20,14 +21,15 @@ from ..mutables import (
     traverse,
 )
 from .alternatives import build_alternatives, like_of
+from .fast_paths import check_fast_paths
 from .heads import add_heads
 from .kernels import add_kernel
-from .proof import prove, run
-from .rules import KINDS, MODULE_KINDS, Place, find_places, parse_rules
+from .proof import prove, run, where
+from .rules import KINDS, MODULE_KINDS, Place, Rule, find_places, parse_rules
 from .ties import TieFinder
 from .widths import add_width, follow
 
-__all__ = ['make_searchable', 'restore_original']
+__all__ = ['begin', 'convert', 'make_searchable', 'restore_original']
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -86,18 +88,52 @@ def make_searchable(
     )
     """
     parsed = parse_rules(rules)
+    plan, before = begin(model, example_inputs)
+    convert(model, parsed, plan, before)
+    return model
+
+
+def begin(model: Any, example_inputs: Any) -> tuple[SearchPlan, Any]:
+    """Return the plan of a model without choices, and what it makes of its inputs.
+
+    Raises:
+        InputError: No module, or inputs that do not pass it.
+        SearchSpaceError: A wrapper.
+        BindingError: The model is a supernet already.
+    """
     _check_model(model)
     plan = SearchPlan(example_inputs=_arguments(example_inputs))
-    before = _first_run(model, plan)
-    places = find_places(model, parsed)
+    return plan, _first_run(model, plan)
+
+
+def convert(
+    model: nn.Module,
+    rules: Sequence[Rule],
+    plan: SearchPlan,
+    before: Any,
+    find_place: bool = True,
+) -> None:
+    """Give places of a model a choice, or leave it as it was.
+
+    Args:
+        model: The model.
+        rules: Which places.
+        plan: A new one; see :func:`begin`.
+        before: What the model makes of the plan's inputs.
+        find_place: Whether an error of the dry run names the place.
+
+    Raises:
+        SearchSpaceError: A rule that matches nothing, or a choice that cannot work.
+    """
+    places = find_places(model, rules)
+    check_fast_paths(model, places, plan)
     set_plan(model, plan)
     try:
         _convert(model, places, plan)
-        prove(model, plan, before)
+        prove(model, plan, before, find_place)
     except BaseException:
         restore_original(model)
         raise
-    return model
 
 
 def restore_original(supernet: nn.Module) -> None:
@@ -159,8 +195,8 @@ def _first_run(model: nn.Module, plan: SearchPlan) -> Any:
         return run(model, plan)
     except Exception as error:  # Whatever a model raises that does not take the inputs.
         raise InputError(
-            f'`example_inputs` do not pass {type(model).__name__}: {type(error).__name__}: '
-            f'{error}'
+            f'`example_inputs` do not pass {type(model).__name__}: {one_line(error)}'
+            f'{where(error, model)}'
         ) from error
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from ..blame import one_line
 from ..copies import SavedBuffers
 from ..errors import SearchSpaceError
 from ..mutables import (
@@ -21,9 +22,10 @@ from ..mutables import (
     find_mutables,
     network_of,
 )
+from ..mutables.layers import original_class
 from ..structures import describe, map_tensors
 
-__all__ = ['prove', 'run']
+__all__ = ['prove', 'run', 'where']
 
 Choice = dict[str, str]
 """``{space_id: name}`` for all spaces."""
@@ -55,13 +57,27 @@ def run(model: nn.Module, plan: SearchPlan, dtype: torch.dtype | None = None) ->
         return model(*args, **kwargs)
 
 
-def prove(model: nn.Module, plan: SearchPlan, before: Any) -> None:
+def where(error: BaseException, model: nn.Module) -> str:
+    """Return in which module of a model an error arose, in brackets; nothing if in none."""
+    names = {id(module): name for name, module in model.named_modules()}
+    found = ''
+    trace = error.__traceback__
+    while trace is not None:
+        module: Any = trace.tb_frame.f_locals.get('self')
+        if names.get(id(module)):
+            found = f' (in {names[id(module)]!r}, {original_class(module).__name__})'
+        trace = trace.tb_next
+    return found
+
+
+def prove(model: nn.Module, plan: SearchPlan, before: Any, find_place: bool = True) -> None:
     """Make sure that a converted model does what it did, and that it can get smaller.
 
     Args:
         model: Where no mutator is bound, so that the original is chosen.
         plan: Its plan.
         before: What it made of the example inputs before.
+        find_place: Whether to look for the place that is at fault, which takes long.
 
     Raises:
         SearchSpaceError: Which place cannot have which choice, and why.
@@ -86,6 +102,8 @@ def prove(model: nn.Module, plan: SearchPlan, before: Any) -> None:
             twin, dtype = copy.deepcopy(model), None
     for choice in _probes(spaces, original):
         complaint = _fails(twin, plan, choice, dtype)
+        if complaint and not find_place:
+            raise SearchSpaceError(complaint)
         if complaint:
             _blame(twin, plan, spaces, original, dtype, complaint)
 
@@ -116,13 +134,22 @@ def _blame(
             found = _fails(twin, plan, {**original, space_id: name}, dtype)
             if found:
                 raise SearchSpaceError(
-                    f'In space {space_id!r}: the choice {name!r} cannot work: {found}; leave '
-                    'it, or the place, out of the rule'
+                    f'In space {space_id!r}: the choice {name!r} cannot work: {found}; '
+                    f'{_cure(found)}leave it, or the place, out of the rule'
                 )
     raise SearchSpaceError(
         f'The choices of {", ".join(spaces)} work one by one, but not together: {complaint}; '
         'leave some of them out'
     )
+
+
+def _cure(complaint: str) -> str:
+    if 'invalid for input of size' in complaint:
+        return (
+            'its forward() writes a number of features down: let it say -1 there, or read '
+            'the number from its layers (from `num_heads` and `head_dim` in attention), or '
+        )
+    return ''
 
 
 def _fails(
@@ -133,12 +160,13 @@ def _fails(
     for mutable in mutables:
         runs = [name == choice[mutable.space_id] for name in mutable.full_choice_names]
         mutable.set_choice_mask(torch.tensor(runs))
+    running = twin
     try:
         expected = run(twin, plan, dtype)
-        small = network_of(twin, {sid: {'chosen': [name]} for sid, name in choice.items()})
-        found = run(small, plan, dtype)
+        running = network_of(twin, {sid: {'chosen': [name]} for sid, name in choice.items()})
+        found = run(running, plan, dtype)
     except Exception as error:  # Whatever a user's code raises.
-        return f'{type(error).__name__}: {" ".join(str(error).split())}'
+        return f'{one_line(error)}{where(error, running)}'
     finally:
         for mutable in mutables:
             mutable.set_choice_mask(mutable.build_choice_mask())

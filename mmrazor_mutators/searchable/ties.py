@@ -138,16 +138,11 @@ class TieFinder:
     def linked(self, module: nn.Module) -> list[Linked]:
         """Return all features that hang on those that a layer returns, its own first.
 
-        Raises:
-            SearchSpaceError: A layer that has no features or does not run.
+        Args:
+            module: A layer that runs.
         """
         twin = self._twins[id(module)]
         pruner = self._graph.get_pruner_of_module(twin)
-        if not self.runs(module):
-            raise SearchSpaceError(
-                f'A {type(module).__name__} was expected to return features and to run in a '
-                'forward pass, but it does not'
-            )
         group = self._graph.get_pruning_group(
             twin, pruner.prune_out_channels, list(range(num_features(module, 'out')))
         )

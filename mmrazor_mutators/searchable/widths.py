@@ -14,7 +14,7 @@ from ..mutables.layers import CONVS, TRANSPOSED, is_norm
 from .rules import Place
 from .ties import Linked, TieFinder, hidden_layers, num_features
 
-__all__ = ['add_width', 'follow', 'mask_features']
+__all__ = ['add_width', 'check_linked', 'follow', 'mask_features', 'producers']
 
 _READERS = (*CONVS, *TRANSPOSED, nn.Linear)
 _ALIKE = (
@@ -44,8 +44,13 @@ def follow(place: Place, model: nn.Module, finder: TieFinder) -> tuple[nn.Module
             f'At {place}: expected a convolution, a linear layer or an embedding, whose '
             f'channels can be counted, but got {type(layer).__name__}'
         )
+    if not finder.runs(layer):
+        raise SearchSpaceError(
+            f'At {place}: expected a layer that a forward pass calls, and on which the outputs '
+            'of the model depend, but it is none; leave it out'
+        )
     linked = finder.linked(layer)
-    _check_linked(place, model, linked)
+    check_linked(place, model, linked)
     return layer, linked
 
 
@@ -174,7 +179,12 @@ def _alive(part: Linked, keep: Tensor) -> Tensor:
     return alive
 
 
-def _check_linked(place: Place, model: nn.Module, linked: Sequence[Linked]) -> None:
+def check_linked(place: Place, model: nn.Module, linked: Sequence[Linked]) -> None:
+    """Refuse features that reach a layer in which they cannot be chosen.
+
+    Raises:
+        SearchSpaceError: Which layer that is.
+    """
     names = {id(module): name for name, module in model.named_modules()}
     owners: dict[int, set[int]] = {}
     for module in model.modules():
@@ -193,6 +203,13 @@ def _check_linked(place: Place, model: nn.Module, linked: Sequence[Linked]) -> N
                 'features cannot be chosen; choose the width of a layer inside of a block, or '
                 '`heads` of attention'
             )
+        count = num_features(module, part.axis)
+        if part.own and max(part.own) >= count:
+            raise SearchSpaceError(
+                f'At {place}: its channels reach {name!r} ({type(module).__name__}) through a '
+                f'reshape that mixes them with something else, so that its {count} features '
+                'cannot be told apart; leave this place out'
+            )
         weight = module._parameters.get('weight')
         if weight is not None and len(owners[id(weight)]) > 1:
             raise SearchSpaceError(
@@ -207,7 +224,7 @@ def _add_tie(
 ) -> None:
     """Take a tie into the plan, and let all that reads its features choose."""
     for other in plan.ties:
-        if _producers(other.members) == _producers(linked):
+        if producers(other.members) == producers(linked):
             _check_same(place, other, tie)
             return
     members = [
@@ -232,7 +249,8 @@ def _add_tie(
     plan.ties.append(tie)
 
 
-def _producers(members: Sequence[Any]) -> set[int]:
+def producers(members: Sequence[Any]) -> set[int]:
+    """Return the ids of the layers that return features of a tie."""
     return {id(member.module) for member in members if member.axis == 'out'}
 
 

@@ -112,7 +112,9 @@ def trait_of(part: Any, trait: str) -> str:
     if inspect.isabstract(part) or (trait != 'paper' and not getattr(part, 'paper', '')):
         return ''
     if trait == 'paper':
-        source = next((base for base in part.__mro__ if trait in vars(base)), part)
+        source = next(
+            (base for base in getattr(part, '__mro__', ()) if trait in vars(base)), part
+        )
         from ..registry import MODELS
 
         if source is not part and MODELS.module_dict.get(source.__name__) is source:

@@ -67,14 +67,15 @@ def test_retraining_of_a_random_network(name):
     subnet = space_of(cfg).random_subnet(1)
     model = build_model(cfg, {**cfg.model, 'mutable_cfg': subnet})
     assert next(find_mutables(model), None) is None
-    architecture = cfg.model.architecture
+    # A model of somebody else's says it in its layers.
+    architecture = {'in_channels': 1, 'num_classes': 10, **cfg.model.architecture}
     side = {'Digits': 8, 'FashionMNIST': 28, 'CIFAR10': 32}[cfg.train_dataloader.dataset.type]
     with torch.no_grad():
-        images = torch.randn(2, architecture.in_channels, side, side)
+        images = torch.randn(2, architecture['in_channels'], side, side)
         logits = model.eval()(images)
         images[1] = 0
         changed = model(images)
-    assert logits.shape == (2, architecture.num_classes)
+    assert logits.shape == (2, architecture['num_classes'])
     assert not logits[1].equal(changed[1])
     torch.testing.assert_close(logits[0], changed[0])
     optimizer = dict(cfg.optim_wrapper.optimizer)

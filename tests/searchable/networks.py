@@ -146,6 +146,109 @@ class ConvNeXt(nn.Module):
         return self.head((x + y.permute(0, 3, 1, 2)).mean((2, 3)))
 
 
+class Attention(nn.Module):
+    """Attention as vision transformers write it, with one linear layer for all inputs."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = heads, dim // heads
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:2], 3, self.num_heads, self.head_dim)
+        q, k, v = self.qkv(x).reshape(shape).permute(2, 0, 3, 1, 4)
+        y = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(y.transpose(1, 2).flatten(2))
+
+
+class Attending(nn.Module):
+    """A block of a vision transformer."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(dim), Attention(dim, 4)
+        self.norm2 = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(nn.Linear(dim, 3 * dim), nn.GELU(), nn.Linear(3 * dim, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+class ViT(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 4, 4)
+        self.token, self.place = (nn.Parameter(torch.randn(1, n, 8)) for n in (1, 5))
+        self.blocks = nn.Sequential(Attending(8), Attending(8))
+        self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.place
+        return self.head(self.norm(self.blocks(x))[:, 0])
+
+
+class Squeezed(nn.Module):
+    """A residual block with a gate for each channel, as in an EfficientNet."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.expand = nn.Sequential(nn.Conv2d(width, 8, 1), nn.BatchNorm2d(8), nn.SiLU())
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.gate = Gate(8)
+        self.project = nn.Conv2d(8, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(self.gate(self.depthwise(self.expand(x))))
+
+
+class Gate(nn.Module):
+    """Squeeze and excitation."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(width, 4, 1), nn.Conv2d(4, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.reduce(x.mean((2, 3), keepdim=True)).relu()
+        return x * self.expand(y).sigmoid()
+
+
+def efficient() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(3, 4, 3, 2, 1, padding_mode='reflect'),
+        Squeezed(4),
+        Squeezed(4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 5),
+    )
+
+
+class Encoder(nn.Module):
+    """PyTorch's own encoder, whose layers have fast paths, with a padding mask."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8)
+        layer = nn.TransformerEncoderLayer(8, 4, 12, batch_first=True, activation='gelu')
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        padding = tokens == 0
+        mask = padding if padding.any() else None
+        x = self.encoder(self.embed(tokens), src_key_padding_mask=mask)
+        return self.head(x.masked_fill(padding[..., None], 0).sum(1))
+
+
+def padded_tokens() -> Tensor:
+    tokens = torch.randint(1, 11, (3, 6))
+    tokens[0, 4:] = tokens[1, 5:] = 0
+    return tokens
+
+
 class Case(NamedTuple):
     build: Callable[[], nn.Module]
     inputs: Callable[[], Tensor]
@@ -207,6 +310,33 @@ CASES = {
                 'match': 'project',
                 'ops': lambda linear: {'deep': nn.Sequential(nn.Tanh(), nn.Linear(12, 6))},
             },
+        ],
+    ),
+    'vit': Case(
+        ViT,
+        lambda: torch.randn(2, 3, 8, 8),
+        lambda: [
+            {'match': '*.attn', 'heads': [1, 2, 4]},
+            {'match': '*.mlp', 'ffn': [0.25, 0.5, 1.0]},
+            {'match': 'Attending', 'depth': True},
+        ],
+    ),
+    'efficient': Case(
+        efficient,
+        lambda: torch.randn(2, 3, 8, 8),
+        lambda: [
+            {'match': 'Squeezed', 'depth': True, 'expansion': [0.5, 1, 2]},
+            {'match': '*.gate.reduce', 'width': [0.5, 1.0]},
+            {'match': '*.depthwise', 'kernel_size': [1, 3, 5]},
+            {'match': '1.gate', 'ops': {'plain': {'type': 'torch.nn.Identity'}}},
+        ],
+    ),
+    'encoder': Case(
+        Encoder,
+        padded_tokens,
+        lambda: [
+            {'match': '*.self_attn', 'heads': [1, 2, 4]},
+            {'match': 'TransformerEncoderLayer', 'ffn': [0.25, 0.5, 1.0], 'depth': True},
         ],
     ),
 }

@@ -36,6 +36,14 @@ class Reshaped(nn.Module):
         return self.fc(self.conv(x).reshape(-1, 4, 4).mean(-1).reshape(len(x), -1, 4).mean(1))
 
 
+class WrittenDown(networks.Attention):
+    """Attention that returns as many features as it read."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mixed = self.qkv(x)[..., : self.num_heads * self.head_dim]
+        return self.proj(mixed.reshape(x.shape))
+
+
 class Untraceable(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -43,6 +51,17 @@ class Untraceable(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.out(self.fc(x)).detach()
+
+
+def packing() -> nn.Module:
+    model = networks.Encoder()
+    model.encoder.use_nested_tensor = True
+    return model
+
+
+def activated() -> nn.Module:
+    layer = nn.TransformerEncoderLayer(4, 2, 6, activation=nn.ReLU(), batch_first=True)
+    return nn.Sequential(layer, nn.Linear(4, 2))
 
 
 Space = SearchSpaceError
@@ -162,6 +181,14 @@ REFUSED: list[tuple[Any, Any, Any, type, str]] = [
         'from 1 to 4, .*but got 5',
     ),
     (
+        lambda: nn.Sequential(nn.Identity(), WrittenDown(4, 2)),
+        [{'match': '1', 'heads': [1]}],
+        FOUR[None],
+        Space,
+        r"'h1' cannot work: .*shape '\[1, 3, 4\]' is invalid .* \(in '1', WrittenDown\); its "
+        'forward.. writes a number of features down: let it say -1',
+    ),
+    (
         Reshaped,
         [{'match': 'conv', 'width': [2]}],
         torch.randn(2, 1, 6, 6),
@@ -173,7 +200,22 @@ REFUSED: list[tuple[Any, Any, Any, type, str]] = [
         [{'match': 'fc', 'width': [2]}],
         FOUR,
         Space,
-        'cannot be traced|expected to return features',
+        r"'fc' \(Linear\), width=\[2\]: expected a layer that a forward pass calls",
+    ),
+    (
+        packing,
+        [{'match': '*.self_attn', 'heads': [2]}],
+        torch.tensor([[1, 2, 0], [3, 0, 0]]),
+        Space,
+        "'encoder.layers.0.self_attn' .*stands in 'encoder', .*nested tensors.*"
+        'enable_nested_tensor=False',
+    ),
+    (
+        activated,
+        [{'match': 'ReLU', 'activation': ['tanh']}],
+        FOUR[None],
+        Space,
+        "'0.activation' .*stands in '0', .*without calling .* `activation_relu_or_gelu = 0`",
     ),
     (
         lambda: nn.DataParallel(mlp()),
@@ -185,6 +227,7 @@ REFUSED: list[tuple[Any, Any, Any, type, str]] = [
 ]
 
 
+@pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors:UserWarning')
 @pytest.mark.parametrize('number', range(len(REFUSED)))
 def test_what_cannot_work_is_refused_and_changes_nothing(number: int) -> None:
     build, rules, x, error, message = REFUSED[number]
