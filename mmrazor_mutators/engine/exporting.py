@@ -19,6 +19,7 @@ from ..typing import Subnet
 from .config import retrain_config
 from .jobs import build_model
 from .runner import allow_checkpoint_types, reason_of
+from .seals import check_whole
 
 __all__ = ['export', 'load_weights']
 
@@ -103,6 +104,10 @@ def load_weights(checkpoint: Path) -> dict[str, Any]:
         )
     allow_checkpoint_types()
     try:
+        with open(checkpoint, 'rb') as file:
+            is_archive = file.read(2) == b'PK'
+        if is_archive:  # As all versions of PyTorch write by default that are in use.
+            check_whole(checkpoint)
         content = torch.load(checkpoint, map_location='cpu', weights_only=True)
     except Exception as error:  # Unpickling raises whatever a broken file leads to.
         raise ConfigError(
