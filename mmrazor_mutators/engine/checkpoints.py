@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..blame import reason_of
 from ..durable import write_durably
 from ..errors import ConfigError
 from .seals import Facts, check_whole, read_facts
@@ -18,7 +19,7 @@ STOPPED = 'stopped.pth'
 """Written when a signal ends a run; the next checkpoint replaces it."""
 
 _HINT = 'last_checkpoint'
-_RUN = '.run'
+_RUN = 'run_number'
 
 
 class Found(NamedTuple):
@@ -52,27 +53,30 @@ def next_run(work_dir: Path) -> int:
     """
     number = 1 + _last_run(work_dir, _facts_of(work_dir)[0])
     write_durably(work_dir / _RUN, f'{number}\n')
+    (work_dir / _HINT).unlink(missing_ok=True)
     return number
 
 
 def newest_checkpoint(work_dir: Path) -> Found:
     """Return the checkpoint to go on from; it is looked at what is there.
 
-    The last checkpoint of the latest run is taken whose checksum is right.  Those
-    of earlier versions, which have none, are compared by their steps and taken
-    only if there is no other.
+    The last checkpoint of the latest run is taken whose checksum is right, or which
+    has none, as those of earlier versions, but can be read.
     """
     sealed, unsealed, skipped = _facts_of(work_dir)
     run = _last_run(work_dir, sealed)
     ours = {path: facts for path, facts in sealed.items() if facts.run == run}
+    since = _begin_of_run(work_dir)
+    later = [path for path in unsealed if path.stat().st_mtime >= since]
+    ours.update(_read_all(later, run, skipped))
     for path, facts in _newest_first(ours):
         reason = _reason(path)
         if reason is None:
             return Found(path, facts, skipped)
         skipped.append(f'{path.name}: {reason}')
-    if run == 0:
-        for path, facts in _newest_first(_read_all(unsealed, skipped)):
-            return Found(path, facts, skipped)
+    named = _hinted(work_dir)
+    if named is not None and not named.exists() and not skipped:
+        skipped.append(f'{named.name} is gone')
     return Found(None, Facts(run, 0, 0), skipped)
 
 
@@ -100,10 +104,10 @@ def _facts_of(work_dir: Path) -> tuple[dict[Path, Facts], list[Path], list[str]]
 
 def _candidates(work_dir: Path) -> Iterator[Path]:
     """Yield each file that may be a checkpoint to go on from, once."""
+    named = _hinted(work_dir)
     # A work directory that was moved has a hint at the old place, which may be another's.
-    folder = work_dir if any(work_dir.glob('*.pth')) else _hinted_folder(work_dir)
-    if folder is None:
-        return
+    elsewhere = named is not None and not any(work_dir.glob('*.pth'))
+    folder = named.parent if named is not None and elsewhere else work_dir
     seen = set()
     # With "last.pth" last, it is left out where it is another name of one of them.
     for path in sorted(folder.glob('*.pth'), key=lambda path: (path.name == 'last.pth', path)):
@@ -115,12 +119,20 @@ def _candidates(work_dir: Path) -> Iterator[Path]:
             yield path
 
 
-def _hinted_folder(work_dir: Path) -> Path | None:
-    """Return the folder of the checkpoints, if the config has put them elsewhere."""
+def _hinted(work_dir: Path) -> Path | None:
+    """Return what was the latest checkpoint, in the folder where the config wants them."""
     try:
-        return Path((work_dir / _HINT).read_text(encoding='utf-8').strip()).parent
+        return Path((work_dir / _HINT).read_text(encoding='utf-8').strip())
     except (OSError, ValueError):
         return None
+
+
+def _begin_of_run(work_dir: Path) -> float:
+    """Return when the last run began anew here, in seconds since 1970."""
+    try:
+        return (work_dir / _RUN).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _last_run(work_dir: Path, sealed: dict[Path, Facts]) -> int:
@@ -140,7 +152,7 @@ def _reason(path: Path) -> str | None:
     return None
 
 
-def _read_all(paths: list[Path], skipped: list[str]) -> dict[Path, Facts]:
+def _read_all(paths: list[Path], run: int, skipped: list[str]) -> dict[Path, Facts]:
     """Return the facts of checkpoints without a seal, of those that can be gone on from."""
     found = {}
     for path in paths:
@@ -152,7 +164,7 @@ def _read_all(paths: list[Path], skipped: list[str]) -> dict[Path, Facts]:
             content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
             meta = content['meta']
             if 'optimizer' in content:
-                found[path] = Facts(0, int(meta['iter']), int(meta['epoch']))
+                found[path] = Facts(run, int(meta['iter']), int(meta['epoch']))
         except Exception as error:  # Unpickling raises whatever a broken file leads to.
-            skipped.append(f'{path.name}: {type(error).__name__}')
+            skipped.append(f'{path.name}: {reason_of(error)}')
     return found

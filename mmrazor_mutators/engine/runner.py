@@ -21,7 +21,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import Runner
 from torch import nn
 
-from ..blame import one_line, place_of
+from ..blame import place_of, reason_of
 from ..distributed import world_size
 from ..errors import ConfigError, NASError
 from ..host import RUNNER_PARTS, require_runner
@@ -29,7 +29,7 @@ from ..registry import SCOPE
 from .hooks.stopping import StopHook
 from .saving import SavingRunner
 
-__all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner', 'reason_of']
+__all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner']
 
 _RUN_NUMBERS = itertools.count()
 
@@ -239,21 +239,6 @@ def _readable_errors(what: str, verb: str = 'built') -> Iterator[None]:
         place = place_of(error)
         where = f' ({place})' if place else ''
         raise ConfigError(f'{what} cannot be {verb}: {reason_of(error)}{where}') from error
-
-
-def reason_of(error: Exception) -> str:
-    """Return what an error of torch or of the host says, without its advice.
-
-    >>> reason_of(ValueError('no such key'))
-    'ValueError: no such key'
-    """
-    if 'Original Traceback' in str(error):
-        return one_line(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, pickle.UnpicklingError) and len(lines) > 1:
-        refused = [line.split('. ')[0] for line in lines if 'WeightsUnpickler error' in line]
-        lines = refused or lines[:1]
-    return f'{type(error).__name__}: {" ".join(lines[:4]) or "no reason given"}'
 
 
 def _causes(error: BaseException) -> list[BaseException]:

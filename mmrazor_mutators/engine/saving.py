@@ -76,6 +76,10 @@ class SavingRunner(Runner):
                 f'goes on from {found.path.name} ({of_epoch})'
                 f'{f"; skipped {skipped}" if skipped else ""}'
             )
+            if found.path.name != 'last.pth':
+                # The run may have been ended between the file and its other names.
+                _set_last(found.path)
+            set_hint(work_dir, found.path)
             return found
         if skipped:
             raise ConfigError(
@@ -164,6 +168,8 @@ class SavingRunner(Runner):
 def _set_last(checkpoint: Path) -> None:
     """Make ``last.pth`` beside ``checkpoint`` another name of it, or a copy."""
     last = checkpoint.with_name('last.pth')
+    if last.is_file() and last.samefile(checkpoint):
+        return
     draft = draft_of(last)
     draft.unlink(missing_ok=True)
     try:
