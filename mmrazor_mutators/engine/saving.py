@@ -59,7 +59,7 @@ class SavingRunner(Runner):
             self.resume(str(found.path))
         elif self._load_from is not None:
             self.load_checkpoint(self._load_from)
-            self._has_loaded = True
+        self._has_loaded = True  # Or a test after the training would begin another run.
 
     def _start(self) -> Found:
         """Return what to begin with, and say what is not to be expected."""

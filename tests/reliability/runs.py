@@ -145,4 +145,4 @@ def assert_same(ours: dict[str, Any], whole: dict[str, Any], what: Any = '') -> 
     """Compare two results, and name the part that differs."""
     assert ours.keys() == whole.keys()
     for key, value in whole.items():
-        assert ours[key] == value, (key, ours[key] if key == 'files' else '', what)
+        assert ours[key] == value, (key, (ours[key], value) if key == 'files' else '', what)

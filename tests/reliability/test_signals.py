@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import ENVIRONMENT, arguments, assert_same, command, result_of, start
+from runs import ENVIRONMENT, arguments, assert_same, command, result_of, start, wait_for
 
 from mmrazor_mutators import cli
 from mmrazor_mutators.engine import signals
@@ -155,8 +155,6 @@ def test_a_process_of_its_own(tmp_path: Path) -> None:
         command(*arguments('darts', tmp_path / 'run', **changes)), start_new_session=True
     )
     try:
-        from runs import wait_for
-
         wait_for(process, tmp_path / 'run', 'epoch_1.pth')
         os.killpg(process.pid, signal.SIGINT)
         _, err = process.communicate(timeout=60)
