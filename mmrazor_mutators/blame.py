@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sysconfig
 import traceback
 from pathlib import Path
 
-__all__ = ['one_line', 'place_of']
+__all__ = ['one_line', 'place_of', 'reason_of']
 
 _PACKAGE = str(Path(__file__).resolve().parent) + os.sep
 _OTHERS = tuple(
@@ -48,3 +49,18 @@ def one_line(error: BaseException) -> str:
             f'{lines[-1].split(".")[-1] if ":" not in lines[-1] else lines[-1]} (in {worker})'
         )
     return f'{type(error).__name__}: {" ".join(lines) or "no message"}'
+
+
+def reason_of(error: Exception) -> str:
+    """Return what an error of torch or of the host says, without its advice.
+
+    >>> reason_of(ValueError('no such key'))
+    'ValueError: no such key'
+    """
+    if 'Original Traceback' in str(error):
+        return one_line(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if isinstance(error, pickle.UnpicklingError) and len(lines) > 1:
+        refused = [line.split('. ')[0] for line in lines if 'WeightsUnpickler error' in line]
+        lines = refused or lines[:1]
+    return f'{type(error).__name__}: {" ".join(lines[:4]) or "no reason given"}'

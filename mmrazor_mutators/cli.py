@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import traceback
@@ -248,8 +249,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0, or 2 for what the user can mend, 130 after an interrupt, 1 for an
-        error of the library.
+        0, or 2 for what the user can mend, 1 for an error of the library, and 128
+        and its number for a signal: 130 after Ctrl-C, 143 after SIGTERM.
     """
     args = _parser().parse_args(arguments)
     try:
@@ -264,14 +265,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         in_worker = 'Original Traceback' in str(error)
         _complain(f'error: {one_line(error) if in_worker else error}')
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
+        number = getattr(error, 'number', signal.SIGINT)
+        if _rank() != 0:
+            return 128 + number
         words = [*(sys.argv[1:] if arguments is None else arguments)]
         again = shlex.join(['mmrazor-mutators', *words])
         # Before --cfg-options, which takes all that follows.
         if hasattr(args, 'resume') and not args.resume:
             again = shlex.join(['mmrazor-mutators', words[0], '--resume', *words[1:]])
-        _complain(f'interrupted; what was written stays. Go on with: {again}')
-        return 130
+        saved = getattr(error, 'saved', '') or 'what was written stays'
+        _complain(f'ended by {signal.Signals(number).name}; {saved}. Go on with: {again}')
+        return 128 + number
     except Exception as error:
         if args.traceback:
             raise

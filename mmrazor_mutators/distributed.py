@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ['average_', 'rank', 'same_draws', 'world_size']
+__all__ = ['average_', 'gathered', 'host_group', 'rank', 'same_draws', 'world_size']
 
 
 def world_size() -> int:
@@ -20,6 +21,31 @@ def world_size() -> int:
 def rank() -> int:
     """Return the number of this process, 0 outside of a distributed run."""
     return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def host_group() -> Any:
+    """Return the group in which ranks exchange what lies in the memory of the host.
+
+    Every rank has to ask for it at the same place of its program.
+    """
+    if dist.get_backend() == 'gloo':
+        return dist.group.WORLD
+    world = dist.group.WORLD
+    if _host_groups.get('world') is not world:
+        _host_groups.update(world=world, group=dist.new_group(backend='gloo'))
+    return _host_groups['group']
+
+
+_host_groups: dict[str, Any] = {}
+
+
+def gathered(value: Any) -> list[Any]:
+    """Return what each rank has given, in the order of the ranks."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value, group=host_group())
+    return values
 
 
 def average_(tensors: Sequence[Tensor]) -> None:

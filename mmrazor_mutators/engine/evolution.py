@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,24 +13,27 @@ from statistics import median
 from typing import Any
 
 from mmengine.dist import is_main_process
-from mmengine.runner import EpochBasedTrainLoop
 
 from ..algorithms import SPOS
 from ..checks import check_count
+from ..durable import write_durably
 from ..errors import ConfigError
 from ..registry import LOOPS
 from ..search import Evolution, Scored
-from .hooks import ProgressHook
+from . import signals
+from .hooks import ProgressHook, StopHook
 from .hooks.progress import open_bar
-from .loops import draws_apart
+from .loops import draws_apart, schedules_restored
+from .within_epoch import EpochTrainLoop
 
 __all__ = ['OneShotTrainLoop']
 
 _FILE = 'evolution.json'
+_CHECKSUM = 'sha256'
 
 
 @LOOPS.register_module()
-class OneShotTrainLoop(EpochBasedTrainLoop):
+class OneShotTrainLoop(EpochTrainLoop):
     """Trains a supernet, and lets an evolution find its best path.
 
     SPOS (Guo et al., ECCV 2020).  The evolution writes ``evolution.json`` into
@@ -117,14 +120,16 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
 
     def run_epoch(self) -> None:
         """Run one epoch of the supernet."""
-        self._model.on_epoch(self._epoch, self._max_epochs, self._iter)
+        with schedules_restored(self._model, self.going_on is not None):
+            self._model.on_epoch(self._epoch, self._max_epochs, self._iter)
         super().run_epoch()
 
     def run(self) -> Any:
         """Train the supernet, and then let the evolution choose."""
         # Before anything is trained: without a feasible path all of it is in vain.
         self.evolution.ask()
-        stays = self.runner._resume and self._epoch == self._max_epochs
+        # By iterations, the last checkpoint is one within the last epoch.
+        stays = self.runner._resume and self._iter >= self._max_iters
         if not stays and is_main_process():
             # It would be of another supernet than the one to come.
             with suppress(FileNotFoundError):
@@ -144,6 +149,7 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
         console = progress.console if progress is not None and is_main_process() else None
         calibration = self._calibration()
         evolution, begun, bar = self.evolution, time.perf_counter(), None
+        signals.requests.in_steps = True
         try:
             while not evolution.finished:
                 epoch, waiting = evolution.epoch, evolution.ask()
@@ -159,6 +165,7 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
                         )
                     score = self._model.score(candidate, self.arch_dataloader, calibration)
                     evolution.tell(candidate, score)
+                    self._stop_if_asked()
                 if is_main_process():
                     _write(self._path, evolution.state_dict())
                 line = _line(evolution, epoch, time.perf_counter() - begun)
@@ -167,8 +174,18 @@ class OneShotTrainLoop(EpochBasedTrainLoop):
                     console.print(line, highlight=False, soft_wrap=True, markup=False)
                 begun = time.perf_counter()
         finally:
+            signals.requests.in_steps = False
             if bar is not None:
                 bar.stop()
+
+    def _stop_if_asked(self) -> None:
+        """Write down what was evaluated and end the run, if a signal has asked for it."""
+        hook = next((h for h in self.runner.hooks if isinstance(h, StopHook)), None)
+        number = hook.agreed() if hook is not None else 0
+        if number:
+            if is_main_process():
+                _write(self._path, self.evolution.state_dict())
+            raise signals.Interrupted(number, f'{self._path} holds what was evaluated')
 
     def _calibration(self) -> Sequence[Any]:
         """Return training batches, the same in a run that was resumed."""
@@ -200,16 +217,23 @@ def _line(evolution: Evolution, epoch: int, seconds: float) -> str:
 
 
 def _write(path: Path, state: Mapping[str, Any]) -> None:
-    draft = path.with_name(f'.{path.name}')
-    draft.write_text(json.dumps(state) + '\n', encoding='utf-8')
-    os.replace(draft, path)
+    write_durably(path, json.dumps({**state, _CHECKSUM: _checksum(state)}) + '\n')
 
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding='utf-8'))
+        state = json.loads(path.read_text(encoding='utf-8'))
+        # Those of earlier versions have none.
+        told = state.pop(_CHECKSUM, None) if isinstance(state, dict) else None
+        if told is not None and told != _checksum(state):
+            raise ValueError('its checksum is not that of what was written')
     except (OSError, ValueError) as error:
         raise ConfigError(
             f'The evolution {str(path)!r} cannot be read: {error}; remove the file to begin it '
             'anew'
         ) from error
+    return state
+
+
+def _checksum(state: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

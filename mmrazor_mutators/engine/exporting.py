@@ -13,13 +13,15 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from ..blame import reason_of
 from ..errors import ConfigError, InputError, did_you_mean
 from ..mutables import find_mutables
 from ..registry import DATASETS
 from ..typing import Subnet
 from .config import retrain_config
 from .jobs import build_model
-from .runner import allow_checkpoint_types, reason_of
+from .runner import allow_checkpoint_types
+from .seals import check_whole
 
 __all__ = ['export', 'load_weights']
 
@@ -104,7 +106,15 @@ def load_weights(checkpoint: Path) -> dict[str, Any]:
         )
     allow_checkpoint_types()
     try:
+        with open(checkpoint, 'rb') as file:
+            is_archive = file.read(2) == b'PK'
+        if is_archive:  # As all versions of PyTorch write by default that are in use.
+            check_whole(checkpoint)
         content = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    except ConfigError as error:
+        raise ConfigError(
+            f'The checkpoint {str(checkpoint)!r} cannot be read: {error}'
+        ) from error
     except Exception as error:  # Unpickling raises whatever a broken file leads to.
         raise ConfigError(
             f'The checkpoint {str(checkpoint)!r} cannot be read: {reason_of(error)}'

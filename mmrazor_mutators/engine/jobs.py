@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -17,10 +16,13 @@ from torch import nn
 
 from ..algorithms import SPOS
 from ..builder import build_architecture, build_mutator
+from ..durable import write_durably
 from ..errors import ConfigError
 from ..mutables import dump_subnet
 from ..registry import MODELS
 from ..typing import Subnet
+from . import signals
+from .checkpoints import has_begun
 from .config import retrain_config
 from .hooks import EpochSeedHook, PeakMemoryHook, ProgressHook, SearchSubnetHook
 from .runner import build_runner
@@ -42,6 +44,7 @@ class Result(NamedTuple):
     parameters: int
 
 
+@signals.listening()
 def search(
     cfg: Config,
     work_dir: Path,
@@ -92,6 +95,7 @@ def search(
     return subnet
 
 
+@signals.listening()
 def retrain(
     cfg: Config,
     subnet: Subnet,
@@ -142,7 +146,7 @@ def retrain(
         folder = work_dir if name == 'found' else work_dir / name.replace(' ', '_')
         model = build_model(cfg, {**cfg.model, 'retraining': True, 'mutable_cfg': candidate})
         # The run may have been stopped before this random network was begun.
-        goes_on = resume and (name == 'found' or (folder / 'last_checkpoint').is_file())
+        goes_on = resume and (name == 'found' or has_begun(folder))
         prepare_work_dir(folder, cfg, goes_on)
         if is_main_process():
             dump_subnet(candidate, folder / 'subnet.yaml')
@@ -204,15 +208,15 @@ def prepare_work_dir(work_dir: Path, cfg: Config, resume: bool) -> None:
         ConfigError: It cannot be made or written to, or there is nothing to
             resume.
     """
-    if resume and not (work_dir / 'last_checkpoint').is_file():
+    if resume and not has_begun(work_dir):
         raise ConfigError(
-            f'There is nothing to resume in {str(work_dir)!r}: it has no last_checkpoint; '
+            f'There is nothing to resume in {str(work_dir)!r}: no run was begun there; '
             'start without --resume'
         )
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
         if is_main_process():
-            cfg.dump(str(work_dir / 'config.py'))
+            write_durably(work_dir / 'config.py', cfg.pretty_text)
     except SyntaxError as error:  # Of the text that the host has made of it.
         raise ConfigError(
             'The config cannot be written as text, so that the run could not be repeated: it '
@@ -230,6 +234,7 @@ def train(runner: Runner, progress: ProgressHook) -> None:
     try:
         runner.train()
     finally:
+        signals.requests.in_steps = False
         progress.close()
 
 
@@ -242,6 +247,4 @@ def _write_results(path: Path, results: Sequence[Result]) -> None:
     if others:
         content['random_mean'] = mean(others)
         content['random_std'] = stdev(others) if len(others) > 1 else 0.0
-    draft = path.with_name(f'.{path.name}')
-    draft.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
-    os.replace(draft, path)
+    write_durably(path, json.dumps(content, indent=2) + '\n')

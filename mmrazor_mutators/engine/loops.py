@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.runner import EpochBasedTrainLoop
 
 from ..distributed import rank
 from ..errors import ConfigError
 from ..registry import LOOPS
+from .within_epoch import EpochTrainLoop
 
-__all__ = ['BilevelTrainLoop', 'draws_apart']
+__all__ = ['BilevelTrainLoop', 'draws_apart', 'schedules_restored']
 
 
 @LOOPS.register_module()
-class BilevelTrainLoop(EpochBasedTrainLoop):
+class BilevelTrainLoop(EpochTrainLoop):
     """Hands each step a pair of batches, ``(train_batch, arch_batch)``.
 
     An epoch is one pass over the weights' half of the data.  The loader of
@@ -77,7 +77,8 @@ class BilevelTrainLoop(EpochBasedTrainLoop):
             none = self.arch_dataloader is None
             self._arch_batches = repeat(None) if none else self._endless(self._iter)
             self._begun = True
-        self._model.on_epoch(self._epoch, self._max_epochs, self._iter)
+        with schedules_restored(self._model, self.going_on is not None):
+            self._model.on_epoch(self._epoch, self._max_epochs, self._iter)
         super().run_epoch()
         self.stop_training = self.stop_training or self._model.stopped
 
@@ -107,10 +108,29 @@ class BilevelTrainLoop(EpochBasedTrainLoop):
             # A run that is resumed passes here more often than one that is not.
             with draws_apart(self.runner.seed, number):
                 batches = iter(self.arch_dataloader)
-                for _ in range(skip):
-                    next(batches)
+                # A sampler that draws does so with the first batch.
+                seen = skip if hasattr(sampler, 'set_epoch') else max(skip, 1)
+                first = [next(batches) for _ in range(seen)]
+            yield from first[skip:]
             yield from batches
             number, skip = number + 1, 0
+
+
+@contextmanager
+def schedules_restored(model: Any, begun: bool) -> Iterator[None]:
+    """Let a mutator only move its schedules, if the epoch had begun before a checkpoint.
+
+    What is done at the beginning of an epoch has been done, and is in the checkpoint.
+    """
+    mutator: Any = getattr(model, 'mutator', None)
+    if not begun or not hasattr(mutator, 'restoring'):
+        yield
+        return
+    mutator.restoring = True
+    try:
+        yield
+    finally:
+        mutator.restoring = False
 
 
 @contextmanager

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import logging
 import os
 import pickle
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,20 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import Runner
 from torch import nn
 
-from ..blame import one_line, place_of
+from ..blame import place_of, reason_of
 from ..distributed import world_size
 from ..errors import ConfigError, NASError
 from ..host import RUNNER_PARTS, require_runner
+from ..registry import SCOPE
+from .hooks.stopping import StopHook
+from .saving import SavingRunner
 
-__all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner', 'reason_of']
+__all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner']
 
 _RUN_NUMBERS = itertools.count()
 
@@ -72,7 +72,7 @@ def allow_checkpoint_types() -> None:
     )
 
 
-class QuietRunner(Runner):
+class QuietRunner(SavingRunner):
     """A runner that logs to its file, and to the terminal nothing but errors."""
 
     def build_logger(self, *args: Any, **kwargs: Any) -> Any:
@@ -89,7 +89,7 @@ class QuietRunner(Runner):
     def build_train_loop(self, loop: Any) -> Any:
         """Build the train loop and its loaders; what does not fit is the config's fault."""
         with _readable_errors('The train loop of `train_cfg`, or its loaders,'):
-            return super().build_train_loop(loop)
+            return super().build_train_loop(_within_epochs(loop))
 
     def build_val_loop(self, loop: Any) -> Any:
         """Build the validation loop and its loader."""
@@ -115,26 +115,6 @@ class QuietRunner(Runner):
         """Read the checkpoint that the run begins with, if there is one."""
         with _readable_errors('The checkpoint to begin with', 'used'):
             super().load_or_resume()
-
-    def load_checkpoint(
-        self, filename: str, map_location: Any = 'cpu', strict: bool = False, **kwargs: Any
-    ) -> Any:
-        """Read a checkpoint; one to resume from has to fit exactly."""
-        # The host prints where it loads from.
-        with redirect_stdout(io.StringIO()):
-            return super().load_checkpoint(
-                filename, map_location, strict=strict or self._resume, **kwargs
-            )
-
-    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
-        """Write a checkpoint in one go, and let ``last.pth`` be the latest of them."""
-        draft = f'.{filename}.{os.getpid()}'
-        super().save_checkpoint(out_dir, draft, *args, **kwargs)
-        if is_main_process():
-            target = Path(out_dir, filename)
-            os.replace(Path(out_dir, draft), target)
-            if not filename.startswith('best_'):
-                _set_last(target)
 
     def wrap_model(self, model_wrapper_cfg: Any, model: nn.Module) -> nn.Module:
         """Move the model to its device, and make it equal on all ranks.
@@ -190,6 +170,7 @@ def build_runner(
                 *(cfg.get('custom_hooks') or []),
                 *hooks,
                 {'type': 'SyncBuffersHook'},
+                StopHook(),
             ],
             resume=resume,
             launcher=launcher,
@@ -202,15 +183,20 @@ def build_runner(
         )
 
 
-def _set_last(checkpoint: Path) -> None:
-    """Make ``last.pth`` beside ``checkpoint`` another name of it, or a copy."""
-    draft = checkpoint.with_name(f'.last.{os.getpid()}')
-    draft.unlink(missing_ok=True)
-    try:
-        os.link(checkpoint, draft)
-    except OSError:  # Not every file system has hard links.
-        shutil.copyfile(checkpoint, draft)
-    os.replace(draft, checkpoint.with_name('last.pth'))
+_OF_HOST = {'EpochBasedTrainLoop': 'EpochTrainLoop', 'IterBasedTrainLoop': 'StepTrainLoop'}
+
+
+def _within_epochs(loop: Any) -> Any:
+    """Return the config of a loop of the host as that of ours, which goes on within epochs."""
+    if not isinstance(loop, dict):
+        return loop
+    kind = loop.get('type')
+    if kind is None and 'by_epoch' in loop:
+        kind = 'EpochBasedTrainLoop' if loop['by_epoch'] else 'IterBasedTrainLoop'
+    if kind not in _OF_HOST:
+        return loop
+    rest = {key: value for key, value in loop.items() if key != 'by_epoch'}
+    return {**rest, 'type': f'{SCOPE}.{_OF_HOST[kind]}'}
 
 
 def _send_from_first_rank(model: nn.Module) -> None:
@@ -253,21 +239,6 @@ def _readable_errors(what: str, verb: str = 'built') -> Iterator[None]:
         place = place_of(error)
         where = f' ({place})' if place else ''
         raise ConfigError(f'{what} cannot be {verb}: {reason_of(error)}{where}') from error
-
-
-def reason_of(error: Exception) -> str:
-    """Return what an error of torch or of the host says, without its advice.
-
-    >>> reason_of(ValueError('no such key'))
-    'ValueError: no such key'
-    """
-    if 'Original Traceback' in str(error):
-        return one_line(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, pickle.UnpicklingError) and len(lines) > 1:
-        refused = [line.split('. ')[0] for line in lines if 'WeightsUnpickler error' in line]
-        lines = refused or lines[:1]
-    return f'{type(error).__name__}: {" ".join(lines[:4]) or "no reason given"}'
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from torch import nn
 
+from ..durable import write_durably
 from ..errors import SubnetError, did_you_mean
 from ..typing import Subnet
 from .base import MutableModule
@@ -114,14 +114,10 @@ def dump_subnet(subnet: Subnet, path: str | os.PathLike[str]) -> None:
             f'The subnet cannot be written to {os.fspath(path)!r}, because YAML holds names '
             f'and numbers: {error}'
         ) from error
-    draft = target.with_name(f'.{target.name}.{os.getpid()}')
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(text, encoding='utf-8')
-        os.replace(draft, target)
+        write_durably(target, text)
     except OSError as error:
-        with suppress(OSError):  # Its folder may not be there either.
-            draft.unlink()
         raise SubnetError(
             f'Cannot write the subnet file {os.fspath(path)!r}: {error.strerror}'
         ) from error

@@ -120,15 +120,17 @@ class TestCheckpointToResumeFrom:
             torch.save({**torch.load(path, weights_only=True), 'intruder': intruder}, path)
 
         assert self.resume(found, tmp_path, spoil) == 2
-        assert 'checkpoint to begin with cannot be used: Unpickling' in complaint(capsys)
+        assert 'can be gone on from: epoch_1.pth: UnpicklingError' in complaint(capsys)
 
     def test_that_is_no_checkpoint(self, found, tmp_path, capsys):
         assert self.resume(found, tmp_path, lambda path: path.write_bytes(b'junk')) == 2
-        assert 'The checkpoint to begin with cannot be used' in complaint(capsys)
+        assert 'epoch_1.pth: it is damaged or cut off; start without' in complaint(capsys)
 
     def test_that_is_gone(self, found, tmp_path, capsys):
         assert self.resume(found, tmp_path, lambda path: path.unlink()) == 2
-        assert 'epoch_1.pth can not be found' in complaint(capsys)
+        assert 'can be gone on from: epoch_1.pth is gone; start without --resume' in complaint(
+            capsys
+        )
 
     def test_of_another_network(self, found, tmp_path, capsys):
         changes = {'model__architecture__base_channels': 8}

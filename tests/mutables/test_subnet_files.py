@@ -107,16 +107,16 @@ def test_a_subnet_that_cannot_be_written_leaves_the_file(bad: Any, tmp_path: Pat
     assert os.listdir(tmp_path) == ['subnet.yaml']
 
 
-@pytest.mark.parametrize('step', ['write_text', 'replace'])
+@pytest.mark.parametrize('step', ['write_bytes', 'replace'])
 def test_a_failing_disk_leaves_the_file(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / 'subnet.yaml'
     mm.dump_subnet(SUBNET, file)
 
-    def half_a_file(path: Path, text: str, **_: Any) -> None:
-        with open(path, 'w') as stream:
-            stream.write(text[:9])
+    def half_a_file(path: Path, data: bytes, **_: Any) -> None:
+        with open(path, 'wb') as stream:
+            stream.write(data[:9])
         raise OSError(28, 'No space left on device')
 
     def no_rename(*_: Any) -> None:
@@ -125,7 +125,7 @@ def test_a_failing_disk_leaves_the_file(
     with monkeypatch.context() as patch:
         patch.setattr(
             *{
-                'write_text': (Path, 'write_text', half_a_file),
+                'write_bytes': (Path, 'write_bytes', half_a_file),
                 'replace': (os, 'replace', no_rename),
             }[step]
         )
