@@ -24,7 +24,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import Runner
 from torch import nn
 
-from ..blame import one_line, place_of
+from ..blame import in_worker, one_line, place_of
 from ..distributed import world_size
 from ..errors import ConfigError, NASError
 from ..host import RUNNER_PARTS, require_runner
@@ -261,7 +261,7 @@ def reason_of(error: Exception) -> str:
     >>> reason_of(ValueError('no such key'))
     'ValueError: no such key'
     """
-    if 'Original Traceback' in str(error):
+    if in_worker(error):
         return one_line(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     if isinstance(error, pickle.UnpicklingError) and len(lines) > 1:
