@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shlex
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 from .arguments import build_parser
 from .blame import in_worker, of_loader, one_line, place_of
 from .errors import NASError
+from .interrupts import ending_at_once
 
 __all__ = ['main']
 
@@ -113,10 +115,15 @@ def _list(args: argparse.Namespace) -> None:
 
     console = Console()
     table = list_parts(args.kind, args.pattern)
-    if not console.is_terminal:
-        # Whoever reads a pipe gets whole lines.
-        console.width = 1000
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    # Whoever reads a pipe gets a line for each part, whole and without padding.
+    console.width = 1000
+    with console.capture() as capture:
+        console.print(table)
+    for line in filter(str.strip, capture.get().splitlines()):
+        _say(line.rstrip())
 
 
 def _migrate(args: argparse.Namespace) -> None:
@@ -144,18 +151,32 @@ def _rank() -> int:
     return int(os.environ.get('RANK', '0'))
 
 
+def _how_to_go_on(args: argparse.Namespace, words: list[str]) -> str:
+    """Return how to repeat a command, or to resume it if there is something to resume."""
+    folder = getattr(args, 'begun_in', None)
+    if folder is None or not any(folder.rglob('*.pth')):
+        return f'start again with: {shlex.join(["mmrazor-mutators", *words])}'
+    if not args.resume:
+        # Before --cfg-options, which takes all that follows.
+        words = [words[0], '--resume', *words[1:]]
+    again = shlex.join(['mmrazor-mutators', *words])
+    return f'what was written stays. Go on with: {again}'
+
+
 def _seed(cfg: Any, seed: int | None) -> None:
     if seed is not None:
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
 
 
 def _work_dir(args: argparse.Namespace, cfg: Any, *parts: str) -> Path:
-    if args.work_dir is not None:
-        return Path(args.work_dir)
-    if cfg.get('work_dir'):
-        return Path(cfg.work_dir, *parts)
     config = Path(args.config)
-    return Path('work_dirs', config.parent.name, config.stem, *parts)
+    if args.work_dir is not None:
+        args.begun_in = Path(args.work_dir)
+    elif cfg.get('work_dir'):
+        args.begun_in = Path(cfg.work_dir, *parts)
+    else:
+        args.begun_in = Path('work_dirs', config.parent.name, config.stem, *parts)
+    return args.begun_in
 
 
 _VERBS = {
@@ -168,6 +189,16 @@ _VERBS = {
 }
 
 
+_MODULES = {
+    'search': ('.engine.jobs', '.views.describe'),
+    'retrain': ('.engine.jobs', '.views.report'),
+    'export': ('.engine.exporting',),
+    'show': ('.mutables',),
+    'migrate': ('.migration.migrate',),
+}
+"""What takes seconds to import, for each verb."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -177,10 +208,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     args = build_parser(_VERBS).parse_args(arguments)
     try:
-        if hasattr(args, 'needs_runner'):
-            from .host import require_runner
+        with ending_at_once():
+            if hasattr(args, 'needs_runner'):
+                from .host import require_runner
 
-            require_runner(f'`{args.verb}`')
+                require_runner(f'`{args.verb}`')
+            for module in _MODULES.get(args.verb, ()):
+                importlib.import_module(module, __package__)
         args.run(args)
     except NASError as error:
         if args.traceback:
@@ -189,12 +223,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         words = [*(sys.argv[1:] if arguments is None else arguments)]
-        again = shlex.join(['mmrazor-mutators', *words])
-        # Before --cfg-options, which takes all that follows.
-        if hasattr(args, 'resume') and not args.resume:
-            again = shlex.join(['mmrazor-mutators', words[0], '--resume', *words[1:]])
-        _complain(f'interrupted; what was written stays. Go on with: {again}')
+        _complain(f'interrupted; {_how_to_go_on(args, words)}')
         return 130
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has had enough of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if args.traceback:
             raise
