@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shlex
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from .blame import one_line, place_of
+from .arguments import build_parser
+from .blame import in_worker, of_loader, one_line, place_of
 from .errors import NASError
-from .version import __version__
+from .interrupts import ending_at_once
 
 __all__ = ['main']
-
-_EPILOG = """\
-A first search, on images that scikit-learn brings along:
-  mmrazor-mutators search configs/darts/digits.py
-"""
 
 
 def _search(args: argparse.Namespace) -> None:
@@ -119,10 +116,15 @@ def _list(args: argparse.Namespace) -> None:
 
     console = Console()
     table = list_parts(args.kind, args.pattern)
-    if not console.is_terminal:
-        # Whoever reads a pipe gets whole lines.
-        console.width = 1000
-    console.print(table)
+    if console.is_terminal:
+        console.print(table)
+        return
+    # Whoever reads a pipe gets a line for each part, whole and without padding.
+    console.width = 1000
+    with console.capture() as capture:
+        console.print(table)
+    for line in filter(str.strip, capture.get().splitlines()):
+        _say(line.rstrip())
 
 
 def _migrate(args: argparse.Namespace) -> None:
@@ -142,8 +144,24 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
+def _complain(message: str) -> None:
+    print(' '.join(message.split()), file=sys.stderr, flush=True)
+
+
 def _rank() -> int:
     return int(os.environ.get('RANK', '0'))
+
+
+def _how_to_go_on(args: argparse.Namespace, words: list[str]) -> str:
+    """Return how to repeat a command, or to resume it if there is something to resume."""
+    folder = getattr(args, 'begun_in', None)
+    if folder is None or not any(folder.rglob('*.pth')):
+        return f'Start again with: {shlex.join(["mmrazor-mutators", *words])}'
+    if not args.resume:
+        # Before --cfg-options, which takes all that follows.
+        words = [words[0], '--resume', *words[1:]]
+    again = shlex.join(['mmrazor-mutators', *words])
+    return f'Go on with: {again}'
 
 
 def _seed(cfg: Any, seed: int | None) -> None:
@@ -152,97 +170,34 @@ def _seed(cfg: Any, seed: int | None) -> None:
 
 
 def _work_dir(args: argparse.Namespace, cfg: Any, *parts: str) -> Path:
-    if args.work_dir is not None:
-        return Path(args.work_dir)
-    if cfg.get('work_dir'):
-        return Path(cfg.work_dir, *parts)
     config = Path(args.config)
-    return Path('work_dirs', config.parent.name, config.stem, *parts)
+    if args.work_dir is not None:
+        args.begun_in = Path(args.work_dir)
+    elif cfg.get('work_dir'):
+        args.begun_in = Path(cfg.work_dir, *parts)
+    else:
+        args.begun_in = Path('work_dirs', config.parent.name, config.stem, *parts)
+    return args.begun_in
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        _complain(f'error: {message} (see {self.prog} --help)')
-        sys.exit(2)
+_VERBS = {
+    'search': _search,
+    'retrain': _retrain,
+    'export': _export,
+    'show': _show,
+    'list': _list,
+    'migrate': _migrate,
+}
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog='mmrazor-mutators',
-        description='Differentiable neural architecture search.',
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument('--version', action='version', version=__version__)
-    verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
-
-    def verb(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
-        sub = verbs.add_parser(name, help=summary, description=summary)
-        sub.set_defaults(run=run)
-        sub.add_argument('--traceback', action='store_true', help='show where an error arose')
-        return sub
-
-    def job(name: str, run: Callable[[argparse.Namespace], None], summary: str) -> Any:
-        sub = verb(name, run, summary)
-        sub.set_defaults(needs_runner=True)
-        sub.add_argument('config', help='a config file, such as configs/darts/digits.py')
-        sub.add_argument(
-            '--cfg-options',
-            nargs='+',
-            default=[],
-            metavar='K=V',
-            help='entries to change, such as train_cfg.max_epochs=5; those of the section '
-            'for retraining begin with "retrain."',
-        )
-        return sub
-
-    def training(sub: Any) -> None:
-        sub.add_argument('--work-dir', help='where to write; by default below work_dirs/')
-        sub.add_argument(
-            '--resume', action='store_true', help='go on from the latest checkpoint'
-        )
-        sub.add_argument('--seed', type=int, help="instead of the config's")
-        sub.add_argument(
-            '--launcher', choices=('none', 'pytorch'), default='none', help='under torchrun'
-        )
-
-    training(job('search', _search, 'search an architecture, and write it as subnet.yaml'))
-    sub = job('retrain', _retrain, 'train the network found from scratch, and test it')
-    sub.add_argument('--subnet', required=True, metavar='FILE', help='written by search')
-    sub.add_argument(
-        '--compare-random',
-        type=_count,
-        default=0,
-        metavar='N',
-        help='train N random networks of the same space in the same way',
-    )
-    training(sub)
-    sub = job('export', _export, 'write the network found as a plain module')
-    sub.add_argument('--subnet', required=True, metavar='FILE', help='written by search')
-    sub.add_argument('--checkpoint', required=True, metavar='FILE', help='last.pth of a run')
-    sub.add_argument(
-        '--out', required=True, metavar='FILE', help='.pt, .pth, or .pt2 for torch.export'
-    )
-    sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
-    sub = verb('show', _show, 'print or draw the cells of a subnet, or print results.json')
-    sub.add_argument('file', help='a subnet file, or the results.json of retrain')
-    sub.add_argument('--out', metavar='FILE', help='a picture: .png, .svg or .pdf')
-    sub = verb('list', _list, 'list the parts that a config can name')
-    sub.add_argument('kind', nargs='?', help='such as mutators; all kinds by default')
-    sub.add_argument('pattern', nargs='?', help="such as 'Darts*'")
-    sub = verb('migrate', _migrate, 'rewrite a config or subnet of MMRazor 1.0 or v0.2.0')
-    sub.set_defaults(needs_runner=True)
-    sub.add_argument('file', help='a config of DARTS or DSNAS, or a YAML file with a subnet')
-    sub.add_argument('--out', metavar='FILE', help='where to write; by default stdout')
-    sub.add_argument('--base-dir', metavar='DIR', help="where 'mmrazor::...' bases are")
-    return parser
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f'expected 0 or more, but got {number}')
-    return number
+_MODULES = {
+    'search': ('.engine.jobs', '.views.describe'),
+    'retrain': ('.engine.jobs', '.views.report'),
+    'export': ('.engine.exporting',),
+    'show': ('.mutables',),
+    'migrate': ('.migration.migrate',),
+}
+"""What takes seconds to import, for each verb."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -252,37 +207,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0, or 2 for what the user can mend, 1 for an error of the library, and 128
         and its number for a signal: 130 after Ctrl-C, 143 after SIGTERM.
     """
-    args = _parser().parse_args(arguments)
+    args = build_parser(_VERBS).parse_args(arguments)
     try:
-        if hasattr(args, 'needs_runner'):
-            from .host import require_runner
+        with ending_at_once():
+            if hasattr(args, 'needs_runner'):
+                from .host import require_runner
 
-            require_runner(f'`{args.verb}`')
+                require_runner(f'`{args.verb}`')
+            for module in _MODULES.get(args.verb, ()):
+                importlib.import_module(module, __package__)
         args.run(args)
     except NASError as error:
         if args.traceback:
             traceback.print_exc()
-        in_worker = 'Original Traceback' in str(error)
-        _complain(f'error: {one_line(error) if in_worker else error}')
+        _complain(f'error: {one_line(error) if in_worker(error) else error}')
         return 2
     except KeyboardInterrupt as error:
         number = getattr(error, 'number', signal.SIGINT)
         if _rank() != 0:
             return 128 + number
         words = [*(sys.argv[1:] if arguments is None else arguments)]
-        again = shlex.join(['mmrazor-mutators', *words])
-        # Before --cfg-options, which takes all that follows.
-        if hasattr(args, 'resume') and not args.resume:
-            again = shlex.join(['mmrazor-mutators', words[0], '--resume', *words[1:]])
         saved = getattr(error, 'saved', '') or 'what was written stays'
-        _complain(f'ended by {signal.Signals(number).name}; {saved}. Go on with: {again}')
+        how = _how_to_go_on(args, words)
+        _complain(f'ended by {signal.Signals(number).name}; {saved}. {how}')
         return 128 + number
+    except BrokenPipeError:
+        # Whoever read the output, such as `head`, has had enough of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         if args.traceback:
             raise
         place = place_of(error)
-        if place is not None:
-            _complain(f'error: {one_line(error)} ({place}; --traceback shows all of it)')
+        if place is not None or of_loader(error):
+            where = f'{place}; ' if place else 'while a batch was read; '
+            _complain(f'error: {one_line(error)} ({where}--traceback shows all of it)')
             return 2
         with tempfile.NamedTemporaryFile(
             'w', prefix='mmrazor-mutators-', suffix='.log', delete=False, encoding='utf-8'
@@ -294,10 +253,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     return 0
-
-
-def _complain(message: str) -> None:
-    print(' '.join(message.split()), file=sys.stderr, flush=True)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from ..errors import ConfigError, DataError, did_you_mean
 from .checks import check_count, check_fraction
 from .splits import SPLITS, rank_in_class, spread_over_classes
-from .transforms import apply_transforms, build_transforms
+from .steps import build_transforms
+from .transforms import apply_transforms
 
 __all__ = ['ImageDataset']
 

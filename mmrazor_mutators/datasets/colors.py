@@ -39,6 +39,8 @@ class ColorJitter(Transform):
     True
     """
 
+    example = "dict(type='ColorJitter', brightness=0.4)"
+
     def __init__(
         self, brightness: float = 0.0, contrast: float = 0.0, saturation: float = 0.0
     ) -> None:

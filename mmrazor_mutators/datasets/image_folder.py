@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,18 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import ConfigError, DataError, HostError, did_you_mean
+from ..errors import ConfigError, DataError, HostError, NASError, did_you_mean
 from ..registry import DATASETS
 from .checks import check_fraction
 from .splits import SPLITS, spread_over_classes
-from .transforms import apply_transforms, build_transforms
+from .steps import build_transforms
+from .transforms import apply_transforms
 
 __all__ = ['ImageFolder']
 
 _SUFFIXES = ('.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.webp')
+_FORMATS = ('BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'WEBP')
+"""What a file may hold, whatever its name: no format that Pillow hands to other programs."""
 
 
 @DATASETS.register_module()
@@ -100,12 +104,13 @@ class ImageFolder(Dataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         path = self.root / str(self.paths[index])
-        try:
-            pixels = _read_image(path)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f'The image {str(path)!r} cannot be read: {error}') from error
+        pixels = _read_image(path)
         image = torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).div_(255)
-        return apply_transforms(self.transforms, image[None])[0], int(self.labels[index])
+        try:
+            image = apply_transforms(self.transforms, image[None])[0]
+        except NASError as error:
+            raise type(error)(f'{error} (the image is {str(path)!r})') from error
+        return image, int(self.labels[index])
 
     def __repr__(self) -> str:
         return f'ImageFolder({str(self.root)!r}, {self.split!r}, {len(self)} images)'
@@ -122,12 +127,29 @@ def _require_pillow() -> None:
 
 
 def _read_image(path: Path) -> Any:
-    """Return the pixels of a file, shape ``(H, W, 3)``, upright as its camera noted."""
+    """Return the pixels of a file, shape ``(H, W, 3)``, upright as its camera noted.
+
+    Raises:
+        DataError: A file that is missing, broken, no image, or one of more pixels
+            than Pillow reads without a warning.
+    """
     from PIL import Image, ImageOps
 
-    with Image.open(path) as image:
-        # A copy, since the array of an image may not be written to.
-        return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            with Image.open(path, formats=_FORMATS) as image:
+                # A copy, since the array of an image may not be written to.
+                return np.array(ImageOps.exif_transpose(image).convert('RGB'))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(
+            f'The image {str(path)!r} has more pixels than the {Image.MAX_IMAGE_PIXELS:,} of '
+            'an honest photograph, and may be made to fill the memory: make it smaller, or '
+            'leave it out'
+        ) from error
+    except Exception as error:  # Decoders raise whatever a broken file leads to.
+        reason = getattr(error, 'strerror', None) or f'{type(error).__name__}: {error}'
+        raise DataError(f'The image {str(path)!r} cannot be read: {reason}') from error
 
 
 def _find(root: Path) -> tuple[tuple[str, ...], list[str], list[int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,13 +41,15 @@ class RandomResizedCrop(Transform):
     torch.Size([3, 8, 8])
     """
 
+    example = "dict(type='RandomResizedCrop', size=224)"
+
     def __init__(
         self,
         size: int,
         scale: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3 / 4, 4 / 3),
     ) -> None:
-        self.size = check_count('size', size)
+        self.size = _check_side(size)
         self.scale = _check_range('scale', scale)
         self.ratio = _check_range('ratio', ratio)
         if self.scale[1] > 1:
@@ -91,8 +94,10 @@ class ResizeShortEdge(Transform):
     torch.Size([3, 8, 12])
     """
 
+    example = "dict(type='ResizeShortEdge', size=256)"
+
     def __init__(self, size: int) -> None:
-        self.size = check_count('size', size)
+        self.size = _check_side(size)
 
     def apply(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
@@ -115,15 +120,18 @@ class CenterCrop(Transform):
     tensor([[[2.]]])
     """
 
+    example = "dict(type='CenterCrop', size=224)"
+
     def __init__(self, size: int) -> None:
-        self.size = check_count('size', size)
+        self.size = _check_side(size)
 
     def apply(self, images: Tensor) -> Tensor:
         height, width = images.shape[2:]
         if min(height, width) < self.size:
             raise InputError(
                 f'CenterCrop expected images of at least {self.size}x{self.size} pixels, but '
-                f'got {height}x{width}'
+                f'got {height}x{width}; put '
+                f"dict(type='ResizeShortEdge', size={self.size}) before it"
             )
         top, left = (round((side - self.size) / 2) for side in (height, width))
         return images[:, :, top : top + self.size, left : left + self.size]
@@ -136,6 +144,15 @@ def _resize(images: Tensor, height: int, width: int) -> Tensor:
 
 def _uniform(low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand(()))
+
+
+def _check_side(size: Any) -> int:
+    if isinstance(size, (list, tuple)):
+        raise ConfigError(
+            'Expected `size` to be one int, the length of a side in pixels, but got '
+            f'{len(size)} values: {size!r}'
+        )
+    return check_count('size', size)
 
 
 def _check_range(name: str, value: Sequence[float]) -> tuple[float, float]:

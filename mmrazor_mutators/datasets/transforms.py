@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -26,7 +26,6 @@ __all__ = [
     'RandomHorizontalFlip',
     'Transform',
     'apply_transforms',
-    'build_transforms',
 ]
 
 
@@ -46,7 +45,13 @@ class HasStatistics(Protocol):
 
 
 class Transform(ABC):
-    """Base class of the transforms: called with one image, applied to a batch."""
+    """Base class of the transforms: called with one image, applied to a batch.
+
+    Attributes:
+        example: A valid entry of a config, which errors show.
+    """
+
+    example: ClassVar[str] = ''
 
     @abstractmethod
     def apply(self, images: Tensor) -> Tensor:
@@ -85,22 +90,6 @@ def apply_transforms(
     return images
 
 
-def build_transforms(steps: Any, dataset: Any) -> list[Callable[[Tensor], Tensor]]:
-    """Return the transforms of a data set.
-
-    Args:
-        steps: Config of a transform, or a callable that maps an image to an image,
-            or a list of these; ``None`` stands for none.
-        dataset: What they belong to; see :meth:`Transform.for_dataset`.
-    """
-    built = []
-    for step in steps if isinstance(steps, (list, tuple)) else [steps]:
-        if step is not None:
-            made = step if callable(step) else TRANSFORMS.build(step)
-            built.append(made.for_dataset(dataset) if isinstance(made, Transform) else made)
-    return built
-
-
 @TRANSFORMS.register_module()
 class RandomCrop(Transform):
     """Pad with black, then cut the old size out at a random place.
@@ -118,6 +107,8 @@ class RandomCrop(Transform):
     >>> RandomCrop(padding=4)(torch.rand(3, 32, 32)).shape
     torch.Size([3, 32, 32])
     """
+
+    example = "dict(type='RandomCrop', padding=4)"
 
     def __init__(self, padding: int) -> None:
         self.padding = check_count('padding', padding, minimum=0)
@@ -149,6 +140,8 @@ class RandomHorizontalFlip(Transform):
     tensor([[[3., 2., 1.]]])
     """
 
+    example = "dict(type='RandomHorizontalFlip', p=0.5)"
+
     def __init__(self, p: float = 0.5) -> None:
         self.p = check_fraction('p', p, ends=True)
 
@@ -173,6 +166,8 @@ class Normalize(Transform):
     >>> Normalize(mean=[0.5], std=[0.25])(torch.tensor([[[0.25, 1.0]]]))
     tensor([[[-1.,  2.]]])
     """
+
+    example = "dict(type='Normalize')"
 
     def __init__(
         self, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
@@ -224,6 +219,8 @@ class Cutout(Transform):
     >>> 8 * 8 <= int((image[0] == 0).sum()) <= 16 * 16
     True
     """
+
+    example = "dict(type='Cutout', length=16)"
 
     def __init__(self, length: int) -> None:
         self.length = check_count('length', length)

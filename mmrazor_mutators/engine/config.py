@@ -15,6 +15,7 @@ from ..errors import ConfigError, NASError, did_you_mean
 from ..host import RUNNER_PARTS
 from ..migration.v0_config import is_legacy_config, report, translated
 from ..registry import SCOPE
+from .data_entries import check_data_sets
 from .schema import check_entries
 
 __all__ = ['load_config', 'retrain_config']
@@ -78,6 +79,7 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
             f'{", ".join(sorted(cfg)) or "nothing"}'
         )
     check_entries(cfg.to_dict())
+    check_data_sets(cfg.to_dict())
     if cfg.get('data_root') is not None:
         _set_roots(cfg, cfg.data_root)
     return cfg
@@ -123,9 +125,13 @@ def retrain_config(cfg: Config) -> Config:
     A dict in ``retrain`` with ``_delete_=True`` replaces the one of the search;
     another one is merged into it.  A config without a ``retrain`` section is
     one for retraining already.
+
+    Raises:
+        ConfigError: A data set with transforms that cannot be built.
     """
     if 'retrain' not in cfg:
         return cfg
     merged = Config({key: value for key, value in cfg.to_dict().items() if key != 'retrain'})
     merged.merge_from_dict(cfg.to_dict()['retrain'], allow_list_keys=False)
+    check_data_sets(merged.to_dict())
     return merged

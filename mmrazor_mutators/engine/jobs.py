@@ -218,6 +218,8 @@ def prepare_work_dir(work_dir: Path, cfg: Config, resume: bool) -> None:
         if is_main_process():
             write_durably(work_dir / 'config.py', cfg.pretty_text)
     except SyntaxError as error:  # Of the text that the host has made of it.
+        if isinstance(error.__context__, KeyboardInterrupt):  # The host takes it for one.
+            raise error.__context__ from None
         raise ConfigError(
             'The config cannot be written as text, so that the run could not be repeated: it '
             'holds something else than numbers, strings, lists and dicts, such as a class; '

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +182,116 @@ def test_colours_that_cannot_be_changed() -> None:
     for name in ('brightness', 'contrast', 'saturation'):
         with pytest.raises(ConfigError, match=f'`{name}` .* but got 1.5'):
             ColorJitter(**{name: 1.5})
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """One image of 40x60 pixels."""
+    (tmp_path / 'a').mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype='uint8')
+    Image.fromarray(noise).save(tmp_path / 'a' / 'x.png')
+    return tmp_path
+
+
+@pytest.mark.parametrize('kind', ['BMP', 'GIF', 'JPEG', 'PNG', 'PPM', 'WEBP'])
+def test_truncated_and_damaged_images_name_the_file(good: Path, kind: str) -> None:
+    path = good / 'a' / 'x.png'
+    pixels = Image.open(path).convert('RGB')
+    pixels.resize((12, 9)).save(path, format=kind)
+    whole = path.read_bytes()
+    data = ImageFolder(good)
+    assert data[0][0].shape == (3, 9, 12)
+    generator = np.random.default_rng(1)
+    refused = said = 0
+    for end in np.linspace(0, len(whole) - 1, 40, dtype=int).tolist():
+        damaged = bytearray(whole)
+        damaged[end] ^= 1 << int(generator.integers(8))
+        for content in (whole[:end], bytes(damaged)):
+            path.write_bytes(content)
+            with warnings.catch_warnings():
+                warnings.simplefilter('ignore')  # Pillow warns of broken EXIF and the like.
+                try:
+                    image, _ = data[0]
+                except DataError as error:
+                    refused += repr(str(path)) in str(error)
+                    said += 1
+                else:
+                    assert image.shape[0] == 3
+    assert refused == said >= 20
+
+
+def test_a_missing_image_names_the_file(good: Path) -> None:
+    data = ImageFolder(good)
+    (good / 'a' / 'x.png').unlink()
+    with pytest.raises(DataError, match=r"x\.png' cannot be read: No such file"):
+        data[0]
+
+
+@pytest.mark.parametrize('factor', [1.5, 3])
+def test_a_decompression_bomb(
+    good: Path, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
+    # Of 2,400 pixels; Pillow warns above its limit, and raises above twice of it.
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', int(2400 / factor))
+    with pytest.raises(
+        DataError, match=rf"x\.png' has more pixels than the {2400 / factor:,.0f}"
+    ):
+        ImageFolder(good)[0]
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 2400)
+    assert ImageFolder(good)[0][0].shape == (3, 40, 60)
+
+
+def test_formats_that_run_other_programs_are_not_read(good: Path) -> None:
+    path = good / 'a' / 'x.png'
+    Image.open(path).convert('RGB').save(path, format='EPS')
+    with pytest.raises(DataError, match=r"x\.png' cannot be read"):
+        ImageFolder(good)[0]
+
+
+@pytest.mark.parametrize(
+    ('step', 'message'),
+    [
+        ({'type': 'RandomResizedCrop'}, "argument: 'size'. A valid .* size=224"),
+        ({'type': 'CenterCrop', 'size': '32'}, r"`size` .* got '32'. .*'CenterCrop', size=224"),
+        ({'type': 'CenterCrop', 'size': (32, 32)}, r'one int, .* got 2 values: \(32, 32\)'),
+        ({'type': 'ResizeShortEdge', 'scale': 32}, "no argument 'scale'; Known: size. A valid"),
+        ({'type': 'Resize', 'scale': (32, 32)}, 'Resize of mmcv .* dicts.*ours are .*Resize'),
+        ({'type': 'Resiz'}, r"'Resiz' is not a registered transform.*A valid entry is dict"),
+        ({'size': 32}, 'to have a "type".*A valid entry is dict.type=\'RandomResizedCrop\''),
+        ('CenterCrop', "got str: 'CenterCrop'. A valid entry is dict"),
+        (
+            [{'type': 'ResizeShortEdge', 'size': 8}, {'type': 'CenterCrop', 'size': 9}],
+            'CenterCrop cuts 9 pixels out, but .* has 8',
+        ),
+    ],
+)
+def test_wrong_steps_say_what_a_valid_one_is(good: Path, step: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ImageFolder(good, transform=step)
+
+
+def test_steps_whose_sizes_fit(good: Path) -> None:
+    edge = {'type': 'ResizeShortEdge', 'size': 8}
+    flip = {'type': 'RandomHorizontalFlip'}
+    data = ImageFolder(good, transform=[edge, flip, {'type': 'CenterCrop', 'size': 8}])
+    assert data[0][0].shape == (3, 8, 8)
+
+    def pad(image: Any) -> Any:
+        return torch.nn.functional.pad(image, (2, 2, 2, 2))
+
+    data = ImageFolder(good, transform=[edge, pad, {'type': 'CenterCrop', 'size': 9}])
+    assert data[0][0].shape == (3, 9, 9)
+
+
+def test_an_image_that_is_too_small_is_named(good: Path) -> None:
+    data = ImageFolder(good, transform={'type': 'CenterCrop', 'size': 41})
+    with pytest.raises(InputError, match=r"41x41 .* 40x60; put .*size=41.* is '.*x\.png'"):
+        data[0]
+
+
+def test_examples_of_steps_are_valid() -> None:
+    kinds = {step for step in registries.TRANSFORMS.module_dict.values() if step.example}
+    assert len(kinds) >= 8
+    for kind in kinds:
+        entry = eval(kind.example)
+        assert type(registries.TRANSFORMS.build(entry)) is kind
