@@ -63,14 +63,14 @@ class DifferentiableMutable(MutableModule):
             )
         self.with_arch_param = with_arch_param
 
-    def _set_choice_names(self, names: Iterable[str]) -> None:
+    def set_choice_names(self, names: Iterable[str]) -> None:
         given = tuple(names)
         if self.original is not None and self.original not in given:
             raise SearchSpaceError(
                 f'In space {self.space_id!r}: expected `original` to be one of the choices '
                 f'{", ".join(map(str, given))}, but got {self.original!r}'
             )
-        super()._set_choice_names(given)
+        super().set_choice_names(given)
 
     @property
     def initial_names(self) -> tuple[str, ...]:
