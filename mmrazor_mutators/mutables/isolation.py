@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dis
 from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
+from ..host import BaseModule
 from ..kernels.graph_nodes import in_torch_func
 from ..sharing import is_hooked
 from ..structures import map_tensors, tensors_in
@@ -81,18 +84,25 @@ _OURS = __name__.split('.')[0]
 _KNOWN_PACKAGES = ('torch.nn.modules.', f'{_OURS}.')
 
 
-def _may_change_input(module: nn.Module) -> bool:
-    """Whether a part is told to work in place, or runs code of somebody else's.
+def _is_foreign(kind: type) -> bool:
+    return not kind.__module__.startswith(_KNOWN_PACKAGES)
 
-    The layers of PyTorch do what they are told, and ours change no input of theirs.
+
+def _may_change_input(
+    module: nn.Module, is_suspect: Callable[[type], bool] = _is_foreign
+) -> bool:
+    """Whether a part is told to work in place, has hooks, or is of a class that is suspect.
+
+    The layers of PyTorch do what they are told, and ours change no input of theirs.  What is
+    bound into a mutable is ours, too.
     """
     if type(module).__module__.startswith(f'{_OURS}.ops.') and not is_hooked(module):
         return False
     return any(
         getattr(part, 'inplace', False) is True
-        or not type(part).__module__.startswith(_KNOWN_PACKAGES)
-        or 'forward' in part.__dict__
+        or ('forward' in part.__dict__ and not hasattr(part, 'full_choice_names'))
         or is_hooked(part)
+        or is_suspect(type(part))
         for part in module.modules()
     )
 
@@ -171,16 +181,44 @@ def note_changes(modules: Sequence[nn.Module], lent: Sequence[Lent]) -> None:
                 _changes[module] = changed
 
 
+def _has_code_in_place(kind: type) -> bool:
+    """Whether a class of somebody else's has code that looks like work in place."""
+    methods = [
+        member
+        for base in kind.__mro__
+        if _is_foreign(kind) and _is_foreign(base) and base not in BaseModule.__mro__
+        for name, member in vars(base).items()
+        if isinstance(member, FunctionType) and not name.startswith('__')
+    ]
+    return any(map(_works_in_place, methods))
+
+
+def _works_in_place(function: FunctionType) -> bool:
+    """Whether it has ``x += y``, ``x[i] = y``, ``x.relu_()`` or ``inplace=...`` in it."""
+    code = function.__code__
+    if any(isinstance(value, tuple) and 'inplace' in value for value in code.co_consts):
+        return True
+    if any(name.endswith('_') and not name.startswith('_') for name in code.co_names):
+        return True
+    return any(
+        step.opname == 'STORE_SUBSCR'
+        or step.opname.startswith('INPLACE_')
+        or (step.opname == 'BINARY_OP' and step.argrepr.endswith('='))
+        for step in dis.Bytecode(code)
+    )
+
+
 def protected(module: nn.Module, duplicate: nn.Module) -> nn.Module:
     """Return the copy of a candidate for a network without mutables, made harmless.
 
     Args:
-        module: The candidate.  One that never ran is judged by its code and its switches.
+        module: The candidate.  One that never ran is judged by its switches and by the code
+            of its classes; what that calls elsewhere is not read.
         duplicate: Its copy, which gets a hook if it has to.
     """
     changes = _changes.get(module)
     if changes is None:
-        changes = not _promises(module) and _may_change_input(module)
+        changes = not _promises(module) and _may_change_input(module, _has_code_in_place)
     if changes:
         duplicate.register_forward_pre_hook(copy_inputs, prepend=True, with_kwargs=True)
     return duplicate

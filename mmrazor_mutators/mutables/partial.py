@@ -137,7 +137,6 @@ class PartialChannelOP(DifferentiableOP):
 
     def forward(
         self,
-        x: Any,
         *inputs: Any,
         arch_param: Tensor | None = None,
         relax: Relax | None = None,
@@ -146,8 +145,9 @@ class PartialChannelOP(DifferentiableOP):
         """Mix the choices on the first channels, and shuffle the others in.
 
         Args:
-            x: Shape ``(N, C, H, W)``; C is a multiple of ``channel_proportion``.
-            *inputs: Further inputs of every choice.
+            *inputs: The first has shape ``(N, C, H, W)``; C is a multiple of
+                ``channel_proportion``.  It may come by the name ``x``.  All others go to
+                every choice.
             arch_param: Logits, shape ``(num_choices,)``; lent by the mutator.
             relax: Turns them into a mixture; lent by the mutator, by default
                 :meth:`compute_arch_probs`.
@@ -159,9 +159,10 @@ class PartialChannelOP(DifferentiableOP):
                 or half of it.
         """
         mix = super().forward
+        x, *others = inputs if inputs else (kwargs.pop('x', None),)
 
         def run(part: Tensor) -> Tensor:
-            return mix(part, *inputs, arch_param=arch_param, relax=relax, **kwargs)
+            return mix(part, *others, arch_param=arch_param, relax=relax, **kwargs)
 
         return _on_part(run, x, self.channel_proportion)
 

@@ -509,3 +509,47 @@ def test_no_registered_op_of_ours_changes_its_input() -> None:
             seen += 1
             break
     assert seen >= 10
+
+
+class Helper(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.go(x)
+
+    def go(self, x: Tensor) -> Tensor:
+        return nn.functional.relu(x, inplace=True)
+
+
+class Writes(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x[0] = 0.0
+        return x
+
+
+class Inherits(Helper, mm.ops.BaseOP):
+    pass
+
+
+@pytest.mark.parametrize(
+    ('first', 'count'),
+    [
+        (AddsInPlace(), 1),
+        (Helper(), 1),
+        (Inherits(in_channels=4, out_channels=4), 1),
+        (Writes(), 1),
+        (InPlaceForSomeData(), 1),
+        (nn.Sequential(nn.Tanh(), nn.ReLU(inplace=True)), 1),
+        (hooked(), 1),
+        (patched(), 1),
+        (UsesTwice(), 0),
+        (Same(), 0),
+        (nn.Linear(4, 4), 0),
+        (toys.Zero(4), 0),
+    ],
+)
+def test_what_never_ran_is_judged_by_its_code(first: nn.Module, count: int) -> None:
+    op = mm.DifferentiableOP(space_id='a', choices={'first': first})
+    supernet, mutator = nn.Sequential(op), mm.DartsMutator()
+    mutator.prepare_from_supernet(supernet)
+    net = mutator.export_subnet(supernet, {'a': {'chosen': ['first']}})
+    before = len(first._forward_pre_hooks)
+    assert len(net[0]._forward_pre_hooks) - before == count
