@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..sharing import is_hooked
-from .native import call, usable
+from .native import call, read_address, usable
 
 __all__ = [
     'BatchNorm',
@@ -116,9 +116,10 @@ def norm_gradients(
     return along_x, along_scales.sum().view_as(scale)
 
 
-def addresses(tensors: Sequence[Tensor | None]) -> Any:
-    """Return where tensors lie, as C takes it."""
-    found = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+def addresses(tensors: Sequence[Tensor | None], written: bool = False) -> Any:
+    """Return where tensors lie, as C takes it, which reads them or writes to them."""
+    address = Tensor.data_ptr if written else read_address
+    found = [None if tensor is None else address(tensor) for tensor in tensors]
     return (ctypes.c_void_p * len(found))(*found)
 
 
@@ -139,8 +140,8 @@ def _forward(
         addresses(weights),
         numbers(*(0 if norm is None else norm.eps for norm in norms)),
         numbers(*(0 if norm is None else norm.momentum for norm in norms)),
-        addresses([None if norm is None else norm.mean for norm in norms]),
-        addresses([None if norm is None else norm.var for norm in norms]),
+        addresses([None if norm is None else norm.mean for norm in norms], written=True),
+        addresses([None if norm is None else norm.var for norm in norms], written=True),
         saved.data_ptr(),
         out.data_ptr(),
     )
@@ -174,7 +175,7 @@ def _backward(
         addresses(weights),
         bytes(normalised),
         saved.data_ptr(),
-        addresses(along_maps),
+        addresses(along_maps, written=True),
         None if along_weights is None else along_weights.data_ptr(),
     )
     if along_weights is None:

@@ -10,13 +10,18 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-__all__ = ['gradients_again', 'is_plain']
+__all__ = ['gradients_again', 'in_torch_func', 'is_plain']
 
 _PLAIN = frozenset({Tensor, nn.Parameter})
 _DTYPES = frozenset({torch.float32, torch.float64})
 _functorch = getattr(torch._C, '_functorch', None)
 _interpreter = getattr(_functorch, 'peek_interpreter_stack', lambda: None)
 _modes = getattr(torch._C, '_len_torch_dispatch_stack', lambda: 0)
+
+
+def in_torch_func() -> bool:
+    """Whether a transform of ``torch.func`` is at work."""
+    return _interpreter() is not None
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -44,7 +49,7 @@ def is_plain(*tensors: Tensor) -> bool:
     return dtype in _DTYPES and not (
         _modes()
         or torch._C._get_tracing_state() is not None
-        or _interpreter() is not None
+        or in_torch_func()
         or torch.autograd.forward_ad._current_level >= 0
         or _autocasts()
     )

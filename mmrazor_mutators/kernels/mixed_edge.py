@@ -141,8 +141,8 @@ def _forward(
         addresses(factors),
         numbers(*(0 if norm is None else norm.eps for norm in norms)),
         numbers(*(0 if norm is None else norm.momentum for norm in norms)),
-        addresses([None if norm is None else norm.mean for norm in norms]),
-        addresses([None if norm is None else norm.var for norm in norms]),
+        addresses([None if norm is None else norm.mean for norm in norms], written=True),
+        addresses([None if norm is None else norm.var for norm in norms], written=True),
         addresses(_spread(plan, maps)),
         saved,
         out,
@@ -213,7 +213,7 @@ def _backward(
         addresses(_spread(plan, maps)),
         saved,
         along_x,
-        addresses(_spread(plan, along_weights)),
+        addresses(_spread(plan, along_weights), written=True),
         along_factors,
     )
     parts = [None] * count if along_factors is None else along_factors.unbind()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ __all__ = [
     'conv',
     'norm_backward',
     'norm_forward',
+    'read_address',
     'usable',
 ]
 
@@ -130,6 +132,10 @@ def _check(failed: int) -> None:
         raise MemoryError('Expected memory for the sums of a kernel, but there is none left')
 
 
+# The usual way to ask for an address makes PyTorch copy what several tensors share.
+read_address: Callable[[Tensor], int] = getattr(Tensor, 'const_data_ptr', Tensor.data_ptr)
+
+
 def call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
     """Call ``kernels_<name>`` of the library, with the threads that torch has.
 
@@ -137,13 +143,13 @@ def call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
         name: Of a function that begins with the dtype and the number of threads.
         dtype: Of all tensors.
         *arguments: The others: numbers, shapes, and tensors or ``None``, dense as the
-            function wants them.
+            function wants them.  A tensor is read, or is new.
 
     Raises:
         MemoryError: No memory is left.
     """
     values = [
-        a.data_ptr()
+        read_address(a)
         if isinstance(a, Tensor)
         else _shape_of(a)
         if isinstance(a, ConvShape)
@@ -173,8 +179,8 @@ def conv(kind: str, shape: ConvShape, first: Tensor, second: Tensor, out: Tensor
         _DTYPES[first.dtype],
         torch.get_num_threads(),
         _shape_of(shape),
-        first.data_ptr(),
-        second.data_ptr(),
+        read_address(first),
+        read_address(second),
         out.data_ptr(),
     )
     _check(failed)
@@ -217,7 +223,7 @@ def norm_forward(
         channels,
         eps,
         momentum,
-        x.data_ptr(),
+        read_address(x),
         _address(scale),
         _address(mean),
         _address(var),
@@ -251,8 +257,8 @@ def norm_backward(
         torch.get_num_threads(),
         x.numel() // channels,
         channels,
-        grad.data_ptr(),
-        x.data_ptr(),
+        read_address(grad),
+        read_address(x),
         _address(scale),
         saved.data_ptr(),
         _address(grad_x),

@@ -49,7 +49,7 @@ class MutableModule(BaseModule):
 
     A choice is a name here.  What it stands for is the business of subclasses: modules, as
     for operations and edges, or values, such as sizes of a kernel.  A subclass calls
-    :meth:`_set_choice_names` once, when it knows them, and has a ``forward`` and, where
+    :meth:`set_choice_names` once, when it knows them, and has a ``forward`` and, where
     networks are exported, a :meth:`plain`.
 
     Raises:
@@ -76,7 +76,7 @@ class MutableModule(BaseModule):
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
         """Run what is chosen."""
 
-    def _set_choice_names(self, names: Iterable[str]) -> None:
+    def set_choice_names(self, names: Iterable[str]) -> None:
         """Take over the names of the choices.
 
         Raises:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import BindingError, SearchSpaceError
+from ..errors import BindingError, InputError, SearchSpaceError
 from ..functional import gumbel_softmax
 from ..typing import Mixture, Relax
 from .base import MutableModule
@@ -16,25 +17,81 @@ from .base import MutableModule
 __all__ = ['DifferentiableMutable', 'GumbelMutable', 'sort_out']
 
 
+_OURS = __name__.split('.')[0]
+
+
 def sort_out(
-    mutable: Any, inputs: tuple[Any, ...], arch_param: Tensor | None, relax: Relax | None
+    mutable: Any, inputs: tuple[Any, ...], arch_param: Any, relax: Any
 ) -> tuple[tuple[Any, ...], Tensor | None, Relax | None]:
     """Return further inputs of the choices, logits and relaxation.
 
     Code for MMRazor 0.x passes logits by position as well.  They are looked for there only
-    where nobody has lent any: all else by position goes to the choices.
+    where nobody has lent any, and where a mutable cannot do without, is fixed, or has a
+    ``forward`` of its user's, which passes on what it got: all else by position goes to the
+    choices.
+
+    Raises:
+        InputError: What came by the name of logits or of a relaxation is none.
     """
+    _check_lent(mutable, arch_param, relax)
     if arch_param is not None or not inputs:
         return inputs, arch_param, relax
     first, *others = inputs
-    if getattr(mutable, 'with_arch_param', True) and not mutable.is_fixed:
+    needs_logits = (
+        getattr(mutable, 'with_arch_param', True)
+        and getattr(mutable, 'original', None) is None
+        and not mutable.is_fixed
+    )
+    if needs_logits and _are_logits(mutable, first):
         if relax is None and others and callable(others[0]):
             relax = others.pop(0)
         return tuple(others), first, relax
-    shape = (len(mutable.full_choice_names),)
-    if isinstance(first, Tensor) and first.requires_grad and first.shape == shape:
-        inputs = tuple(others)  # Logits that are needed no more.
+    passes_on = not type(mutable).forward.__module__.startswith(f'{_OURS}.')
+    may_drop = passes_on or (mutable.is_fixed and not _takes_more(mutable))
+    if may_drop and (first is None or _are_logits(mutable, first)):
+        inputs = tuple(others)  # Logits that are not needed.
     return inputs, None, relax
+
+
+def _takes_more(mutable: Any) -> bool:
+    """Whether a choice takes more than one argument by position."""
+    for choice in getattr(mutable, 'choices', nn.ModuleDict()).values():
+        parameters = inspect.signature(choice.forward).parameters.values()
+        kinds = [p.kind for p in parameters if p.kind is not inspect.Parameter.KEYWORD_ONLY]
+        if len(kinds) - kinds.count(inspect.Parameter.VAR_KEYWORD) > 1:
+            return True
+        if inspect.Parameter.VAR_POSITIONAL in kinds:
+            return True
+    return False
+
+
+def _are_logits(mutable: Any, value: Any) -> bool:
+    """Whether a value can be an architecture parameter of a mutable."""
+    if not isinstance(value, Tensor) or not value.is_floating_point():
+        return False
+    own = getattr(type(mutable), 'build_arch_param', None)
+    if own is not DifferentiableMutable.build_arch_param:
+        return True  # Logits of a user's own form.
+    return value.shape == (len(mutable.full_choice_names),) or (
+        mutable.is_fixed and value.shape == (mutable.num_choices,)
+    )
+
+
+def _check_lent(mutable: Any, arch_param: Any, relax: Any) -> None:
+    """Refuse what is meant for the choices, but has a name of what a mutator lends."""
+    if arch_param is not None and not _are_logits(mutable, arch_param):
+        came = f'shape {tuple(arch_param.shape)}' if isinstance(arch_param, Tensor) else None
+        name, came = 'arch_param', came or repr(arch_param)
+        expected = f'the logits of the {len(mutable.full_choice_names)} choices'
+    elif relax is not None and not callable(relax):
+        name, came, expected = 'relax', repr(relax), 'what relaxes the logits'
+    else:
+        return
+    raise InputError(
+        f'In space {mutable.space_id!r}: expected `{name}` to be {expected}, as a mutator '
+        f'lends it, but got {came}; an argument of that name that is meant for the choices '
+        'has to come by position'
+    )
 
 
 class DifferentiableMutable(MutableModule):
@@ -63,14 +120,14 @@ class DifferentiableMutable(MutableModule):
             )
         self.with_arch_param = with_arch_param
 
-    def _set_choice_names(self, names: Iterable[str]) -> None:
+    def set_choice_names(self, names: Iterable[str]) -> None:
         given = tuple(names)
         if self.original is not None and self.original not in given:
             raise SearchSpaceError(
                 f'In space {self.space_id!r}: expected `original` to be one of the choices '
                 f'{", ".join(map(str, given))}, but got {self.original!r}'
             )
-        super()._set_choice_names(given)
+        super().set_choice_names(given)
 
     @property
     def initial_names(self) -> tuple[str, ...]:

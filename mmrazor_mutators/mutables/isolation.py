@@ -2,197 +2,223 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+import dis
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
-from ..structures import map_tensors
+from ..host import BaseModule
+from ..kernels.graph_nodes import in_torch_func
+from ..sharing import is_hooked
+from ..structures import map_tensors, tensors_in
 
-__all__ = ['Call', 'InputChanged', 'Inputs', 'Isolation', 'copy_inputs']
+__all__ = ['Call', 'Inputs', 'Lent', 'copy_inputs', 'lend', 'note_changes', 'protected']
 
-Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+Inputs = tuple[Sequence[Any], Mapping[str, Any]]
 """Positional and keyword arguments of a candidate."""
 
-
-class InputChanged(Exception):
-    """An input was changed in place; whoever knows where says so."""
-
-
-def copy_inputs(module: nn.Module, args: Any, kwargs: Any) -> Inputs:
-    """Return copies of all tensors: a forward pre-hook of modules that work in place."""
-    return map_tensors(torch.clone, args), map_tensors(torch.clone, kwargs)
+_PLAIN = frozenset({Tensor, nn.Parameter})
+_lazy_clone: Callable[[Tensor], Tensor] = getattr(torch, '_lazy_clone', torch.clone)
 
 
-def _tensors(given: Inputs) -> list[Tensor]:
-    args, kwargs = given
-    if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
-        return [args[0]]
-    return [leaf for leaf in pytree.tree_leaves(given) if isinstance(leaf, Tensor)]
+def _copy(tensor: Tensor, module: nn.Module) -> Tensor:
+    """Return a copy of which PyTorch copies the values once somebody writes to it.
 
-
-def _versions(tensors: Sequence[Tensor]) -> list[int] | None:
-    """Return how often each was changed in place; ``None`` where PyTorch does not count."""
-    if any(tensor.is_inference() for tensor in tensors):
-        return None
-    return [tensor._version for tensor in tensors]
-
-
-def _has_switch(module: nn.Module) -> bool:
-    """Whether a part of ``module`` is told to work in place."""
-    return any(getattr(part, 'inplace', False) is True for part in module.modules())
-
-
-_KNOWN_PACKAGES = ('torch.', __name__.split('.')[0] + '.')
-
-
-def _may_change_input(module: nn.Module) -> bool:
-    """Whether a part of ``module`` is told to work in place, or has code of somebody else's.
-
-    The layers of PyTorch do what they are told, ours change nothing, and a candidate that
-    shares how it begins has promised to leave its input to the others.
+    Where it cannot wait for that, the tensor itself will do if ``module`` never writes.
     """
-    if hasattr(module, 'prologue') or hasattr(module, 'term'):
+    if torch.compiler.is_compiling():  # A graph leaves out what nobody writes to.
+        return tensor.clone()
+    if _can_wait(tensor):
+        return _lazy_clone(tensor)
+    return tensor.clone() if _may_change_input(module) else tensor
+
+
+def _can_wait(tensor: Tensor) -> bool:
+    """Whether the values can be copied later."""
+    return (
+        type(tensor) in _PLAIN
+        and tensor.layout == torch.strided
+        and (tensor.is_cpu or tensor.is_cuda)
+        and not (tensor.is_nested or tensor.is_quantized)
+        # A number that is repeated cannot be written to.
+        and 0 not in tensor.stride()
+        and _lazy_clone is not torch.clone
+        and torch._C._get_tracing_state() is None
+        and not in_torch_func()
+        # What is replayed relies on addresses, and they change when values are copied.
+        and not (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+    )
+
+
+def copy_inputs(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
+    """Return copies of all tensors: a forward pre-hook of modules that work in place.
+
+    Args:
+        module: Which of them.
+        args: Positional arguments; what comes twice is one copy, too.
+        kwargs: Keyword arguments.
+    """
+    copies: dict[int, Tensor] = {}
+
+    def once(tensor: Tensor) -> Tensor:
+        found = copies.get(id(tensor))
+        if found is None:
+            found = copies[id(tensor)] = _copy(tensor, module)
+        return found
+
+    return map_tensors(once, args), map_tensors(once, kwargs)
+
+
+def _promises(module: nn.Module) -> bool:
+    """Whether a candidate leaves its input to the others: it shares how it begins."""
+    if not (hasattr(module, 'prologue') or hasattr(module, 'term')):
         return False
-    return _has_switch(module) or any(
-        not type(part).__module__.startswith(_KNOWN_PACKAGES) for part in module.modules()
+    return not is_hooked(module)
+
+
+_OURS = __name__.split('.')[0]
+_KNOWN_PACKAGES = ('torch.nn.modules.', f'{_OURS}.')
+
+
+def _is_foreign(kind: type) -> bool:
+    return not kind.__module__.startswith(_KNOWN_PACKAGES)
+
+
+def _may_change_input(
+    module: nn.Module, is_suspect: Callable[[type], bool] = _is_foreign
+) -> bool:
+    """Whether a part is told to work in place, has hooks, or is of a class that is suspect.
+
+    The layers of PyTorch do what they are told, and ours change no input of theirs.  What is
+    bound into a mutable is ours, too.
+    """
+    if type(module).__module__.startswith(f'{_OURS}.ops.') and not is_hooked(module):
+        return False
+    return any(
+        getattr(part, 'inplace', False) is True
+        or ('forward' in part.__dict__ and not hasattr(part, 'full_choice_names'))
+        or is_hooked(part)
+        or is_suspect(type(part))
+        for part in module.modules()
     )
 
 
 class Call(NamedTuple):
-    """A candidate with further arguments, or one that may change them; it shares no work.
+    """A candidate with all of its arguments; it shares no work.
 
     Attributes:
         module: The candidate.
-        args: Its positional arguments after the first.
+        args: Its positional arguments.
         kwargs: Its keyword arguments.
-        isolation: Where to note whether it changes them; ``None`` if it cannot.
     """
 
     module: nn.Module
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    isolation: Isolation | None
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
 
     def __call__(self, x: Any) -> Any:
-        """Return what the candidate makes of ``x`` and the further arguments."""
-        args, kwargs = (x, *self.args), self.kwargs
-        if self.isolation is None:
-            return self.module(*args, **kwargs)
-        if self.isolation.changes_input(self.module) is False:
-            # The gradients of its uses are added up first, as they are for a copy: so what
-            # was learnt changes no rounding.
-            args, kwargs = map_tensors(_alias, args), map_tensors(_alias, kwargs)
-            return self.module(*args, **kwargs)
-        args, kwargs = copy_inputs(self.module, args, kwargs)
-        tensors = _tensors((args, kwargs))
-        before = _versions(tensors)
-        output = self.module(*args, **kwargs)
-        if before is not None:
-            self.isolation.learn(self.module, _versions(tensors) != before)
-        return output
+        """Return what the candidate makes of its arguments, whatever ``x`` is."""
+        return self.module(*self.args, **self.kwargs)
 
 
-def _alias(tensor: Tensor) -> Any:
-    return torch.ops.aten.alias(tensor)
+class Lent(NamedTuple):
+    """A candidate, and what it is lent.
 
-
-class Isolation:
-    """Knows which candidates of a mutable change their input.
-
-    PyTorch counts the changes of a tensor.  A candidate that might change its input and runs
-    for the first time, in training or in evaluation, gets a copy; if that was changed, it gets
-    copies from then on.  All others get the input itself, so that nothing is copied where
-    nothing works in place.
+    Attributes:
+        call: The candidate itself if it has one argument, else a :class:`Call`.
+        x: What to call it with.
+        copies: Those among its arguments that are its own.
     """
 
-    def __init__(self) -> None:
-        self._changes_input: dict[tuple[int, bool], bool] = {}
-        self._may: dict[int, bool] = {}
+    call: Any
+    x: Any
+    copies: Sequence[Tensor]
 
-    def __deepcopy__(self, memo: Any) -> Isolation:
-        return Isolation()  # Candidates are known by their identity.
 
-    def __reduce__(self) -> Any:
-        return Isolation, ()
+def lend(module: nn.Module, given: Inputs, compiled: bool = False) -> Lent:
+    """Return a candidate with arguments of which no change reaches anybody else.
 
-    def learn(self, module: nn.Module, changes_input: bool) -> None:
-        """Note whether a candidate has changed its input in its present mode."""
-        self._changes_input[id(module), module.training] = changes_input
+    They are copies that wait: values are copied when a candidate writes to them, and not
+    before, so nothing is copied where nothing works in place.
 
-    def changes_input(self, module: nn.Module) -> bool | None:
-        """Return whether it changes its input in its present mode; ``None`` if unknown."""
-        return self._changes_input.get((id(module), module.training))
-
-    def call(
-        self, module: nn.Module, args: Sequence[Any], kwargs: dict[str, Any], traced: bool
-    ) -> tuple[Any, Any]:
-        """Return what to call, the candidate itself if possible, and its first argument.
-
-        Args:
-            module: The candidate.
-            args: Its positional arguments, at least one.
-            kwargs: Its keyword arguments.
-            traced: Whether it is compiled, where no changes are counted: then what it is
-                told tells what it does.
-        """
-        if traced and _has_switch(module):
+    Args:
+        module: The candidate.
+        given: Its arguments.
+        compiled: Whether it may run in a graph that was compiled for it, which would copy
+            what waits: then only a candidate that may write gets copies.
+    """
+    args, kwargs = given
+    copies: list[Tensor] = []
+    if not _promises(module) and (not compiled or _may_change_input(module)):
+        if len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+            args = copies = [_copy(args[0], module)]
+        else:
             args, kwargs = copy_inputs(module, args, kwargs)
-        x, *others = args
-        watched = None if traced or not self._may_change(module) else self
-        if watched is None and not (others or kwargs):
-            return module, x
-        return Call(module, tuple(others), kwargs, watched), x
+            copies = tensors_in((tuple(args), kwargs))
+    if len(args) == 1 and not kwargs:
+        return Lent(module, args[0], copies)
+    return Lent(Call(module, args, kwargs), None, copies)
 
-    def _may_change(self, module: nn.Module) -> bool:
-        may = self._may.get(id(module))
-        if may is None:
-            may = self._may[id(module)] = _may_change_input(module)
-        return may
 
-    @contextmanager
-    def knowing(self, changes_input: dict[tuple[int, bool], bool]) -> Iterator[None]:
-        """Know what was known at another time, inside of the block: for a recomputation."""
-        current, self._changes_input = self._changes_input, dict(changes_input)
-        try:
-            yield
-        finally:
-            self._changes_input = current
+_changes: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+"""Whether a candidate that ran has written to its input."""
 
-    def remember(self) -> Callable[[], AbstractContextManager[None]]:
-        """Return what opens a block in which it knows what it knows now."""
-        return partial(self.knowing, dict(self._changes_input))
 
-    @contextmanager
-    def watching(self, inputs: Sequence[Inputs]) -> Iterator[None]:
-        """Make sure that nothing is changed inside of the block after all.
+def note_changes(modules: Sequence[nn.Module], lent: Sequence[Lent]) -> None:
+    """Note which candidates wrote to what they were lent, for :func:`protected`."""
+    if torch.compiler.is_compiling():
+        return
+    for module, (_, _, copies) in zip(modules, lent, strict=True):
+        for copy in copies:
+            if copy.is_inference():
+                continue  # PyTorch counts no changes of it.
+            changed = copy._version > 0
+            if changed or module not in _changes:
+                _changes[module] = changed
 
-        Raises:
-            InputChanged: By a candidate that did not do so when it ran first.
-        """
-        if torch.compiler.is_compiling():
-            yield
-            return
-        tensors = list({id(t): t for given in inputs for t in _tensors(given)}.values())
-        before = _versions(tensors)
-        yield
-        if before is not None and _versions(tensors) != before:
-            self._changes_input.clear()
-            self._may.clear()
-            raise InputChanged
 
-    def isolated(self, module: nn.Module, duplicate: nn.Module) -> nn.Module:
-        """Return the copy of a candidate for a network without mutables, made harmless.
+def _has_code_in_place(kind: type) -> bool:
+    """Whether a class of somebody else's has code that looks like work in place."""
+    methods = [
+        member
+        for base in kind.__mro__
+        if _is_foreign(kind) and _is_foreign(base) and base not in BaseModule.__mro__
+        for name, member in vars(base).items()
+        if isinstance(member, FunctionType) and not name.startswith('__')
+    ]
+    return any(map(_works_in_place, methods))
 
-        Args:
-            module: The candidate; one that never ran is judged by what it is told.
-            duplicate: The copy, which gets a hook if it has to.
-        """
-        known = [self._changes_input.get((id(module), mode)) for mode in (True, False)]
-        if True in known or (known == [None, None] and _has_switch(module)):
-            duplicate.register_forward_pre_hook(copy_inputs, with_kwargs=True)
-        return duplicate
+
+def _works_in_place(function: FunctionType) -> bool:
+    """Whether it has ``x += y``, ``x[i] = y``, ``x.relu_()`` or ``inplace=...`` in it."""
+    code = function.__code__
+    if any(isinstance(value, tuple) and 'inplace' in value for value in code.co_consts):
+        return True
+    if any(name.endswith('_') and not name.startswith('_') for name in code.co_names):
+        return True
+    return any(
+        step.opname == 'STORE_SUBSCR'
+        or step.opname.startswith('INPLACE_')
+        or (step.opname == 'BINARY_OP' and step.argrepr.endswith('='))
+        for step in dis.Bytecode(code)
+    )
+
+
+def protected(module: nn.Module, duplicate: nn.Module) -> nn.Module:
+    """Return the copy of a candidate for a network without mutables, made harmless.
+
+    Args:
+        module: The candidate.  One that never ran is judged by its switches and by the code
+            of its classes; what that calls elsewhere is not read.
+        duplicate: Its copy, which gets a hook if it has to.
+    """
+    changes = _changes.get(module)
+    if changes is None:
+        changes = not _promises(module) and _may_change_input(module, _has_code_in_place)
+    if changes:
+        duplicate.register_forward_pre_hook(copy_inputs, prepend=True, with_kwargs=True)
+    return duplicate

@@ -20,7 +20,7 @@ from ..kernels.native import available
 from ..sharing import Begun, Open, begin, finish, is_hooked, leave_open, run_candidate
 from ..structures import accumulate, lend_gradient, scale
 from ..typing import Mixture
-from .isolation import Call, Inputs, Isolation
+from .isolation import Call, Inputs, lend, note_changes
 
 __all__ = ['WeightedSum', 'current_sum', 'mix', 'mix_calls', 'summing_with', 'weighted_sum']
 
@@ -104,15 +104,10 @@ def mix(modules: Sequence[nn.Module], inputs: Sequence[Any], mixture: Mixture) -
     >>> mix([nn.Identity(), nn.ReLU()], [x, x], mixture)
     tensor([[ 1.0000, -0.5000]])
     """
-    return mix_calls(modules, [((x,), {}) for x in inputs], mixture, Isolation())
+    return mix_calls(modules, [((x,), {}) for x in inputs], mixture)
 
 
-def mix_calls(
-    modules: Sequence[nn.Module],
-    inputs: Sequence[Inputs],
-    mixture: Mixture,
-    isolation: Isolation,
-) -> Any:
+def mix_calls(modules: Sequence[nn.Module], inputs: Sequence[Inputs], mixture: Mixture) -> Any:
     r"""Mix the outputs of candidates: :math:`\sum_i w_i\, o_i(x_i)`.
 
     A candidate that declares ``is_zero`` is not run, since its product is
@@ -126,14 +121,12 @@ def mix_calls(
         modules: One candidate per choice.
         inputs: The arguments of each candidate, ``(args, kwargs)``.
         mixture: Weights of shape ``(num_choices,)``, and the paths to run.
-        isolation: Knows which of them change their input.
 
     Returns:
         What they return, a tensor or a structure of tensors, mixed leaf by leaf.
 
     Raises:
         Mismatch: Outputs that cannot be added up.
-        InputChanged: See :meth:`Isolation.watching`.
     """
     weights = mixture.weights.unbind()
     everything = range(len(modules))
@@ -144,17 +137,15 @@ def mix_calls(
     silent = [i for i in mixture.silent if i not in zeros]
     running = [*live, *silent]
 
-    traced = _running.weighted_sum is not None or torch.compiler.is_compiling()
-    given = [inputs[i] for i in running]
-    with isolation.watching(given):
-        pairs = [isolation.call(modules[i], *inputs[i], traced) for i in running]
-        calls, firsts = [call for call, _ in pairs], [x for _, x in pairs]
-        count = len(live)
-        total = _mix_all(calls[:count], firsts[:count], [weights[i] for i in live])
-        for i, call, x in zip(silent, calls[count:], firsts[count:], strict=True):
-            with torch.no_grad():
-                output = run_candidate(call, x)
-            total = accumulate(total, scale(output, weights[i]))
+    compiled = _running.weighted_sum is not None
+    lent = [lend(modules[i], inputs[i], compiled) for i in running]
+    shown = lent[: len(live)]
+    total = _mix_all([c.call for c in shown], [c.x for c in shown], [weights[i] for i in live])
+    for i, (call, x, _) in zip(silent, lent[len(live) :], strict=True):
+        with torch.no_grad():
+            output = run_candidate(call, x)
+        total = accumulate(total, scale(output, weights[i]))
+    note_changes([modules[i] for i in running], lent)
     if not mixture.weights.requires_grad:
         return total
     bare = [weights[i] for i in everything if i not in paths and i not in mixture.silent]

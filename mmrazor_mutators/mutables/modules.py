@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,18 +14,10 @@ from ..errors import InputError, SearchSpaceError, SubnetError
 from ..structures import Mismatch, describe, total
 from ..typing import Mixture
 from .base import MutableModule
-from .isolation import InputChanged, Inputs, Isolation, copy_inputs
+from .isolation import Inputs, copy_inputs, lend, note_changes, protected
 from .mixing import mix_calls
 
 __all__ = ['ModuleMutable']
-
-
-@contextmanager
-def _entering(*blocks: Callable[[], AbstractContextManager[None]]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for block in blocks:
-            stack.enter_context(block())
-        yield
 
 
 class ModuleMutable(MutableModule):
@@ -45,17 +35,13 @@ class ModuleMutable(MutableModule):
 
     choices: nn.ModuleDict
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._isolation = Isolation()
-
     @abstractmethod
     def build_choices(self, cfg: Any) -> nn.ModuleDict:
         """Build the choices from ``{name: config or module}``."""
 
     def _set_choices(self, choices: nn.ModuleDict) -> None:
         """Take over the choices; every subclass calls this once, when they are built."""
-        self._set_choice_names(choices)
+        self.set_choice_names(choices)
         self.choices = choices
 
     def _name_choices(self, choices: Mapping[str, nn.Module]) -> nn.ModuleDict:
@@ -100,35 +86,22 @@ class ModuleMutable(MutableModule):
             mixture: ``None`` for the sum.
 
         Raises:
-            InputError: Outputs that cannot be added up, or an input that was changed by a
-                choice although it was not at first.
+            InputError: Outputs that cannot be added up.
         """
         modules = [self.choices[name] for name in names]
         try:
             if mixture is None:
-                traced = torch.compiler.is_compiling()
-                calls = [
-                    self._isolation.call(module, *given, traced)
-                    for module, given in zip(modules, inputs, strict=True)
-                ]
-                with self._isolation.watching(inputs):
-                    return total([call(x) for call, x in calls])
-            return mix_calls(modules, inputs, mixture, self._isolation)
+                lent = list(map(lend, modules, inputs))
+                found = total([call(x) for call, x, _ in lent])
+                note_changes(modules, lent)
+                return found
+            return mix_calls(modules, inputs, mixture)
         except Mismatch as error:
             raise InputError(
                 f'In space {self.space_id!r}: the outputs of choices cannot be added up, '
                 f'because {error}: {self._describe_outputs(names, inputs)}; choices of one '
                 'space have to return the same shapes, in the same structure'
             ) from None
-        except InputChanged as error:
-            raise InputError(
-                f'In space {self.space_id!r}: a choice changed its input in place, although '
-                f'none of {", ".join(names)} did when it ran first; let it work on a copy '
-                '(inplace=False)'
-            ) from error
-
-    def remember_pass(self) -> Callable[[], AbstractContextManager[None]]:
-        return partial(_entering, super().remember_pass(), self._isolation.remember())
 
     def _describe_outputs(self, names: Sequence[str], inputs: Sequence[Inputs]) -> str:
         found = []
@@ -159,7 +132,7 @@ class ModuleMutable(MutableModule):
     ) -> nn.Module:
         """Return what stands for this mutable in a network without anything to search."""
         kept = {
-            name: self._isolation.isolated(self.choices[name], duplicate(self.choices[name]))
+            name: protected(self.choices[name], duplicate(self.choices[name]))
             for name in chosen
         }
         plain = self.build_plain(kept)

@@ -91,7 +91,9 @@ class OneShotOP(MutableOP):
             )
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Sum what the active choices make of the arguments."""
+        """Sum what the active choices make of the arguments; the first may be called ``x``."""
+        if not inputs and 'x' in kwargs:
+            inputs = (kwargs.pop('x'),)
         return self._sum_active(*inputs, **kwargs)
 
 
@@ -114,7 +116,6 @@ class DifferentiableOP(DifferentiableMutable, MutableOP):
 
     def forward(
         self,
-        x: Any,
         *inputs: Any,
         arch_param: Tensor | None = None,
         relax: Relax | None = None,
@@ -123,26 +124,28 @@ class DifferentiableOP(DifferentiableMutable, MutableOP):
         """Mix the choices.
 
         Args:
-            x: The input of every choice.
-            *inputs: Further inputs of every choice.
+            *inputs: The inputs of every choice; the first may come by the name ``x``.
             arch_param: Logits, shape ``(num_choices,)``; lent by the mutator.
             relax: Turns them into a mixture; lent by the mutator, by default
                 :meth:`compute_arch_probs`.
-            **kwargs: Further inputs of every choice, such as masks.
+            **kwargs: Further inputs of every choice by name, such as masks.
 
         Returns:
             What the choices return, a tensor or a structure of tensors, mixed leaf by leaf.
 
         Raises:
             BindingError: See :meth:`mixture`.
-            InputError: Choices whose outputs differ in structure or shape.
+            InputError: Choices whose outputs differ in structure or shape, or logits or a
+                relaxation that are none.
         """
-        inputs, arch_param, relax = sort_out(self, inputs, arch_param, relax)
+        if not inputs and 'x' in kwargs:
+            inputs = (kwargs.pop('x'),)
+        further, arch_param, relax = sort_out(self, inputs[1:], arch_param, relax)
+        inputs = (*inputs[:1], *further)
         mixture = self.mixture(arch_param, relax)
         if mixture is None:
-            return self._sum_active(x, *inputs, **kwargs)
-        given = ((x, *inputs), kwargs)
-        return self._run(self.choice_names, [given] * self.num_choices, mixture)
+            return self._sum_active(*inputs, **kwargs)
+        return self._run(self.choice_names, [(inputs, kwargs)] * self.num_choices, mixture)
 
 
 @MUTABLES.register_module()

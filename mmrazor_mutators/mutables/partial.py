@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..builder import MUTABLES
 from ..errors import InputError, SearchSpaceError
 from ..functional import rejoin_channels
+from ..structures import describe
 from ..typing import ConfigDict, Relax
 from .op import DifferentiableOP
 
@@ -20,6 +21,11 @@ def _on_part(run: Callable[[Tensor], Tensor], x: Tensor, proportion: int) -> Ten
     """Run on the first ``1 / proportion`` of the channels, and shuffle the rest in."""
     if proportion == 1:
         return run(x)
+    if not isinstance(x, Tensor) or x.dim() < 2:
+        raise InputError(
+            'Expected maps of shape (N, C, H, W), a part of whose channels can bypass the '
+            f'operations, but got {describe(x)}'
+        )
     count, rest = divmod(x.shape[1], proportion)
     if rest or not count:
         raise InputError(
@@ -28,10 +34,10 @@ def _on_part(run: Callable[[Tensor], Tensor], x: Tensor, proportion: int) -> Ten
         )
     part, bypass = x.split([count, x.shape[1] - count], dim=1)
     mixed = run(part)
-    if mixed.shape[1] != count:
+    if not isinstance(mixed, Tensor) or mixed.dim() < 2 or mixed.shape[1] != count:
         raise InputError(
             f'Expected operations on {count} of {x.shape[1]} channels to return as many, but '
-            f'got shape {tuple(mixed.shape)}'
+            f'got {describe(mixed)}'
         )
     return rejoin_channels(mixed, bypass)
 
@@ -131,7 +137,6 @@ class PartialChannelOP(DifferentiableOP):
 
     def forward(
         self,
-        x: Any,
         *inputs: Any,
         arch_param: Tensor | None = None,
         relax: Relax | None = None,
@@ -140,8 +145,9 @@ class PartialChannelOP(DifferentiableOP):
         """Mix the choices on the first channels, and shuffle the others in.
 
         Args:
-            x: Shape ``(N, C, H, W)``; C is a multiple of ``channel_proportion``.
-            *inputs: Further inputs of every choice.
+            *inputs: The first has shape ``(N, C, H, W)``; C is a multiple of
+                ``channel_proportion``.  It may come by the name ``x``.  All others go to
+                every choice.
             arch_param: Logits, shape ``(num_choices,)``; lent by the mutator.
             relax: Turns them into a mixture; lent by the mutator, by default
                 :meth:`compute_arch_probs`.
@@ -153,9 +159,10 @@ class PartialChannelOP(DifferentiableOP):
                 or half of it.
         """
         mix = super().forward
+        x, *others = inputs if inputs else (kwargs.pop('x', None),)
 
         def run(part: Tensor) -> Tensor:
-            return mix(part, *inputs, arch_param=arch_param, relax=relax, **kwargs)
+            return mix(part, *others, arch_param=arch_param, relax=relax, **kwargs)
 
         return _on_part(run, x, self.channel_proportion)
 

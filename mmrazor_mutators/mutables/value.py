@@ -72,7 +72,7 @@ class DifferentiableValue(DifferentiableMutable):
                     f'In space {self.space_id!r}: expected the mask of {name!r} to hold 0 and '
                     f'1, and a 1 somewhere, but got {mask.tolist()}'
                 )
-        self._set_choice_names(tensors)
+        self.set_choice_names(tensors)
         self.dim = dim
         # Not persistent: they follow from the constructor.
         self.register_buffer('masks', torch.stack(list(tensors.values())), persistent=False)

@@ -57,7 +57,7 @@ def _run(x: Tensor, transposed: bool) -> Tensor:
     out = torch.empty_like(x)
     batch, channels, height, width = x.shape
     sizes = batch, height, width, channels
-    call('average_pool', x.dtype, *sizes, transposed, x.data_ptr(), out.data_ptr())
+    call('average_pool', x.dtype, *sizes, transposed, x, out)
     return out
 
 
