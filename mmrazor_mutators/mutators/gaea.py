@@ -25,9 +25,8 @@ class GAEAMutator(DartsMutator):
     ``optimizer=dict(type='ExponentiatedGradient', lr=0.1)``; other optimizers
     are refused, since they leave the simplex.
 
-    The weights are :math:`p / \sum_i p_i`.  With a sum of 1 that is
-    :math:`p`, and the gradient is that with respect to :math:`p` less a
-    constant, :math:`\sum_j p_j g_j`, which the step does not see.  When
+    The weights are :math:`p`, and their gradient is that of :math:`p`, as in the
+    authors' code; a sum that is not quite 1 is divided by as a constant.  When
     choices are dropped, their share goes to the others, so the sum stays 1.
 
     Args:
@@ -60,7 +59,9 @@ class GAEAMutator(DartsMutator):
 
     def relax(self, arch_param: Tensor) -> Tensor:
         """Return probabilities, shape ``(num_choices,)``, divided by their sum."""
-        return renormalized(arch_param)
+        total = arch_param.detach().sum(-1, keepdim=True)
+        # The gradient of a sum would shift all others, which the step's lower bound sees.
+        return arch_param / torch.where(total == 0, torch.ones_like(total), total)
 
     def choice_probs(self, arch_param: Tensor) -> Tensor:
         """Return the weights of the mixture, shape ``(num_choices,)``."""

@@ -60,6 +60,23 @@ def test_steps_are_those_of_the_bare_gradient() -> None:
         assert_close(supernet(torch.ones(1)), expected)
 
 
+def test_steps_are_those_of_the_authors_where_they_clamp() -> None:
+    """Multiply, raise what is under 1e-5, normalise: the gradient is that of p itself."""
+    supernet, mutator, optimizer = unit_search()
+    slope = torch.tensor([9.0, -3.0, 2.5, 2.0], dtype=torch.float64)
+    p = torch.full((4,), 0.25, dtype=torch.float64)
+    clamped = 0
+    for _ in range(6):
+        step(supernet, optimizer, slope)
+        assert_close(mutator.arch_params['a'].grad, slope, rtol=0, atol=1e-12)
+        p = p * (-0.5 * slope).exp()
+        clamped += int((p < 1e-5).sum())
+        p = p.clamp(min=1e-5)
+        p = p / p.sum()
+        assert_close(mutator.arch_params['a'].data, p, rtol=1e-12, atol=0)
+    assert clamped > 3
+
+
 def test_dropped_choices_leave_a_smaller_simplex() -> None:
     """Trap: dividing by what is left lengthens every step, if the sum stays below 1."""
     supernet, mutator, optimizer = unit_search()
