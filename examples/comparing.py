@@ -7,8 +7,6 @@ the one that was found: searched first, then trained on with the weights it has.
 
 from __future__ import annotations
 
-import argparse
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,8 +14,6 @@ from typing import Any
 
 import torch
 from data import Split
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
@@ -61,15 +57,15 @@ class Task:
         return self.data[0][:1]
 
 
-def train(
-    net: nn.Module, task: Task, epochs: int, seed: int, mutator: Any = None
-) -> None:
+def train(net: nn.Module, task: Task, epochs: int, seed: int, mutator: Any = None) -> None:
     """Train a network, and with a mutator its choices as well: one plain loop."""
     torch.manual_seed(seed)
     inputs, targets = task.data[:2]
     groups: list[dict[str, Any]] = [{'params': [*net.parameters()], 'lr': task.lr}]
     if mutator is not None:
-        groups.append({'params': [*mutator.parameters()], 'lr': task.arch_lr, 'weight_decay': 0})
+        groups.append(
+            {'params': [*mutator.parameters()], 'lr': task.arch_lr, 'weight_decay': 0}
+        )
     optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
     steps = epochs * math.ceil(len(inputs) / task.batch_size)
     schedule = torch.optim.lr_scheduler.OneCycleLR(

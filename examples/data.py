@@ -14,9 +14,15 @@ Split = tuple[Tensor, Tensor, Tensor, Tensor]
 """Inputs and targets for training, then for testing."""
 
 
+def _shuffled(count: int) -> Tensor:
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
 def _split(inputs: Tensor, targets: Tensor, share: float) -> Split:
     order = torch.randperm(len(inputs), generator=torch.Generator().manual_seed(0))
-    test, train = order.split([round(share * len(order)), len(order) - round(share * len(order))])
+    test, train = order.split(
+        [round(share * len(order)), len(order) - round(share * len(order))]
+    )
     return inputs[train], targets[train], inputs[test], targets[test]
 
 
@@ -64,6 +70,8 @@ def standard_library(length: int = 64, count: int = 6000) -> Split:
     pieces = []
     for texts, most in zip(parts, wanted, strict=True):
         rows = torch.cat(texts).view(-1, length + 1)
-        rows = rows[torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most]]
+        rows = rows[
+            torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:most]
+        ]
         pieces += [rows[:, :-1], rows[:, 1:]]
     return pieces[0], pieces[1], pieces[2], pieces[3]

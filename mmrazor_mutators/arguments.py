@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from .cli_costs import add_cost_verbs
 from .version import __version__
 
 __all__ = ['build_parser']
@@ -87,6 +88,7 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
         '--out', required=True, metavar='FILE', help='.pt, .pth, or .pt2 for torch.export'
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
+    add_cost_verbs(job)
     sub = verb('show', 'print or draw the cells of a subnet, or print results.json')
     sub.add_argument('file', help='a subnet file, or the results.json of retrain')
     sub.add_argument('--out', metavar='FILE', help='a picture: .png, .svg or .pdf')

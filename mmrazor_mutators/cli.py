@@ -1,4 +1,4 @@
-"""The command line: search, retrain, export, show, list, migrate."""
+"""The command line: search, retrain, export, profile, front, show, list, migrate."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 from .arguments import build_parser
 from .blame import in_worker, of_loader, one_line, place_of
+from .cli_costs import run_front, run_profile
 from .errors import NASError
 from .interrupts import ending_at_once
 
@@ -86,6 +87,14 @@ def _export(args: argparse.Namespace) -> None:
     net = export(cfg, load_subnet(args.subnet), Path(args.checkpoint), out, args.input_shape)
     size = out.stat().st_size / 2**20
     _say(f'Wrote {out}: {count_parameters(net):,} parameters, {size:.2f} MiB')
+
+
+def _front(args: argparse.Namespace) -> None:
+    from .engine.config import load_config
+
+    cfg = load_config(args.config, args.cfg_options)
+    _seed(cfg, args.seed)
+    run_front(args, cfg, _work_dir(args, cfg, 'front'))
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -184,6 +193,8 @@ _VERBS = {
     'search': _search,
     'retrain': _retrain,
     'export': _export,
+    'profile': run_profile,
+    'front': _front,
     'show': _show,
     'list': _list,
     'migrate': _migrate,
@@ -194,6 +205,8 @@ _MODULES = {
     'search': ('.engine.jobs', '.views.describe'),
     'retrain': ('.engine.jobs', '.views.report'),
     'export': ('.engine.exporting',),
+    'profile': ('.engine.costing',),
+    'front': ('.engine.costing', '.views.front'),
     'show': ('.mutables',),
     'migrate': ('.migration.migrate',),
 }

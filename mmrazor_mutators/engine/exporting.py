@@ -23,7 +23,7 @@ from .jobs import build_model
 from .runner import allow_checkpoint_types
 from .seals import check_whole
 
-__all__ = ['export', 'load_weights']
+__all__ = ['example_of', 'export', 'load_weights']
 
 _SUFFIXES = ('.pt', '.pth', '.pt2')
 
@@ -74,7 +74,7 @@ def export(
         raise ConfigError(
             'The exported network still has something to search; see export_subnet'
         )
-    example = _example(retrain_config(cfg), input_shape)
+    example = example_of(retrain_config(cfg), input_shape)
     with torch.no_grad():
         expected = net(example)
     draft = out.with_name(f'.{out.stem}.{os.getpid()}{out.suffix}')
@@ -143,8 +143,12 @@ def _load(model: nn.Module, state: dict[str, Any], checkpoint: Path) -> None:
         ) from error
 
 
-def _example(cfg: Config, input_shape: Sequence[int] | None) -> Tensor:
-    """Return two images to run the network on."""
+def example_of(cfg: Config, input_shape: Sequence[int] | None) -> Tensor:
+    """Return two images to run a network on: the first of the test data, or random ones.
+
+    Raises:
+        InputError: A shape that is not ``(C, H, W)``.
+    """
     if input_shape is not None:
         if len(input_shape) != 3:
             raise InputError(f'Expected an input shape C H W, but got {list(input_shape)}')

@@ -228,6 +228,18 @@ class Budget(Extension):
         weights = choice_probabilities(mutator)
         return {name: model.expected(weights) for name, model in self._models.items()}
 
+    def costs_of(self, chosen: Mapping[str, Sequence[str]]) -> dict[str, float]:
+        """Return what one network costs, ``{name: number}``.
+
+        Args:
+            chosen: ``{space_id: names}``.
+
+        Raises:
+            BindingError: No supernet was prepared.
+        """
+        self._check_attached()
+        return {name: model.of(chosen) for name, model in self._models.items()}
+
     @property
     def limits(self) -> dict[str, float]:
         """The budgets as absolute numbers, ``{name: number}``; empty before ``prepare``."""
