@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from .mutables import match_subnet, network_of
+from .mutables import MutableModule, match_subnet, network_of
 from .typing import Subnet
 
 __all__ = ['deploy_subnet', 'export_subnet']
@@ -18,6 +18,8 @@ def deploy_subnet(supernet: nn.Module, subnet: Subnet) -> None:
     """
     for mutable, chosen in match_subnet(supernet, subnet):
         mutable.export(chosen)
+        if not mutable.is_fixed:  # Code that overrides `export` says nothing.
+            MutableModule.export(mutable, chosen)
 
 
 def export_subnet(supernet: nn.Module, subnet: Subnet) -> nn.Module:

@@ -134,14 +134,14 @@ class DifferentiableMutable(MutableModule):
         """Names of the choices that run before any mask is set: the original, or all."""
         return self.full_choice_names if self.original is None else (self.original,)
 
-    def export(self, chosen: Iterable[str]) -> None:
-        """Make the choice, in place; there is no architecture parameter any more.
+    @property
+    def with_arch_param(self) -> bool:
+        """Whether the space has an architecture parameter; none once the choice is made."""
+        return self._with_arch_param and not self.is_fixed
 
-        Raises:
-            SubnetError: See :meth:`check_chosen`; nothing is removed then.
-        """
-        super().export(chosen)
-        self.with_arch_param = False
+    @with_arch_param.setter
+    def with_arch_param(self, value: bool) -> None:
+        self._with_arch_param = value
 
     def build_arch_param(self) -> nn.Parameter | None:
         """Return logits of shape ``(num_choices,)`` close to zero, 1e-3 N(0, 1)."""

@@ -95,7 +95,7 @@ class OneShotMutator(BaseMutator):
         """Forget ``supernet``; its mutables stay, and none of their choices is masked."""
         super().release(supernet)
         for mutable in self._relaxed:
-            mutable.with_arch_param = not mutable.is_fixed
+            mutable.with_arch_param = True
         self._relaxed, self._insides = [], []
         for mutable in find_mutables(supernet):
             mutable.choice_mask = mutable.build_choice_mask()

@@ -45,6 +45,11 @@ def check_optimizers(
     Raises:
         ConfigError: Something is missing, or is held by the wrong one.
     """
+    if not isinstance(mutator, DifferentiableMutator):
+        raise ConfigError(
+            'Expected the mutator of a bilevel search to be a DifferentiableMutator, but got '
+            f'{type(mutator).__name__}; derive it from DifferentiableMutator or DartsMutator'
+        )
     needed = getattr(mutator, 'arch_optimizer_types', None)
     if needed and not isinstance(arch_optimizer, needed):
         raise ConfigError(

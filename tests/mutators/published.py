@@ -268,3 +268,22 @@ class OwnMask(mm.OneShotOP):
         for name in self.choice_names:
             if name not in chosen:
                 self.choices.pop(name)
+
+
+class OwnEdge(mm.DifferentiableEdge):
+    """An edge with v0.2.0's ``forward`` and ``export`` of its own."""
+
+    def forward(self, prev_inputs: Any, arch_param: Any = None) -> Any:  # type: ignore[override]
+        if self.with_arch_param:
+            triples = zip(
+                self.compute_arch_probs(arch_param),
+                self.choice_modules,
+                prev_inputs,
+                strict=True,
+            )
+            return sum(p * module(x) for p, module, x in triples if p > 0)
+        pairs = zip(self.full_choice_names, prev_inputs, strict=True)
+        return sum(self.choices[name](x) for name, x in pairs if name in self.choice_names)
+
+    def export(self, chosen: Any) -> None:
+        OwnMask.export(self, chosen)  # type: ignore[arg-type]

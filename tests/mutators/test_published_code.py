@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.testing import assert_close
 
 import mmrazor_mutators as mm
-from mmrazor_mutators.errors import BindingError, SearchSpaceError, SubnetError
+from mmrazor_mutators.errors import BindingError, ConfigError, SearchSpaceError, SubnetError
 
 LEARNING = [
     published.WholeMutator,
@@ -306,6 +306,83 @@ def test_a_parameter_of_its_own_outlives_a_release() -> None:
     mutator.release(supernet)
     mutator.prepare_from_supernet(supernet)
     assert mutator.arch_params['temperature'] is lent
+
+
+class Node(nn.Module):
+    """A node of three inputs, each with an operation."""
+
+    def __init__(self, with_arch_param: bool) -> None:
+        super().__init__()
+        ops = [
+            mm.DifferentiableOP(space_id=f'i{i}', choices=toys.candidates()) for i in range(3)
+        ]
+        self.edge = published.OwnEdge(
+            space_id='edge',
+            with_arch_param=with_arch_param,
+            num_chosen=2,
+            choices=nn.ModuleDict({op.space_id: nn.Sequential(op) for op in ops}),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.edge([x, 2 * x, 3 * x])
+
+
+@pytest.mark.parametrize('with_arch_param', [True, False])
+@pytest.mark.parametrize('kind', [mm.DartsMutator, published.WholeMutator])
+def test_edges_with_a_forward_and_an_export_of_their_own(
+    kind: Any, with_arch_param: bool, x: Tensor
+) -> None:
+    supernet, mutator = Node(with_arch_param).double().eval(), kind()
+    mutator.prepare_from_supernet(supernet)
+    ops = [choice[0].choices for choice in supernet.edge.choices.values()]
+    mixed = [
+        sum(
+            w * choice(n * x)
+            for w, choice in zip(
+                mutator.arch_params[f'i{i}'].softmax(0), ops[i].values(), strict=True
+            )
+        )
+        for i, n in enumerate((1, 2, 3))
+    ]
+    weights = mutator.arch_params['edge'].softmax(0) if with_arch_param else torch.ones(3)
+    assert_close(supernet(x), sum(w * y for w, y in zip(weights, mixed, strict=True)))
+    subnet = {'edge': {'chosen': ['i0', 'i2']}, 'i0': {'chosen': ['deep']}}
+    subnet.update({'i1': {'chosen': ['none']}, 'i2': {'chosen': ['norm']}})
+    if kind is mm.DartsMutator:
+        del subnet['i1']
+    mutator.deploy_subnet(supernet, subnet)
+    assert_close(supernet(x), ops[0]['deep'](x) + ops[2]['norm'](3 * x))
+
+
+def image_search(kind: Any, unroll: bool) -> tuple[Any, Any, Any]:
+    """Return v0.2.0's Darts with a mutator, its optimizers and a pair of batches."""
+    net = nn.Sequential(nn.Flatten(), *two_spaces().float(), nn.Linear(4, 3))
+    algorithm = mm.build_algorithm(
+        {'type': 'Darts', 'unroll': unroll, 'architecture': net, 'mutator': kind()}
+    )
+    sgd = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    adam = torch.optim.Adam(algorithm.mutator.parameters(), lr=0.01)
+    images, labels = torch.rand(2, 6, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    data = [{'img': x, 'gt_label': labels} for x in images]
+    return algorithm, {'architecture': sgd, 'mutator': adam}, data
+
+
+@pytest.mark.parametrize('unroll', [False, True])
+@pytest.mark.parametrize('kind', [k for k in LEARNING if k is not published.OnTheBase])
+def test_darts_drives_them(kind: Any, unroll: bool) -> None:
+    algorithm, optimizers, data = image_search(kind, unroll)
+    twin, twins, _ = image_search(mm.DartsMutator, unroll)
+    twin.load_state_dict(algorithm.state_dict())
+    for model, steps in ((algorithm, optimizers), (twin, twins)):
+        assert model.train_step(data, steps)['num_samples'] == 6
+    assert_close(dict(algorithm.named_parameters()), dict(twin.named_parameters()))
+
+
+def test_a_mutator_upon_the_base_cannot_be_searched_with() -> None:
+    algorithm, optimizers, data = image_search(published.OnTheBase, False)
+    message = 'to be a DifferentiableMutator, but got OnTheBase; derive it from'
+    with pytest.raises(ConfigError, match=message):
+        algorithm.train_step(data, optimizers)
 
 
 @pytest.mark.parametrize('kind', ONE_SHOT)
