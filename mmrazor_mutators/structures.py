@@ -87,8 +87,8 @@ def tensors_in(structure: Any) -> list[Tensor]:
     return found
 
 
-def scale(output: Any, weight: Tensor) -> Any:
-    """Return an output times a scalar tensor, leaf by leaf.
+def scale(output: Any, weight: Tensor | float) -> Any:
+    """Return an output times a number or a scalar tensor, leaf by leaf.
 
     Whole numbers and truth values, such as lengths beside a sequence, stay as they are.
 
@@ -101,7 +101,9 @@ def scale(output: Any, weight: Tensor) -> Any:
     if isinstance(output, Tensor):
         if not _is_mixed(output):
             raise Mismatch(f'whole numbers ({_dtype(output)}) cannot be mixed')
-        if weight.device != output.device:  # The parts of a network may lie apart.
+        if (
+            isinstance(weight, Tensor) and weight.device != output.device
+        ):  # The parts of a network may lie apart.
             weight = weight.to(output.device)
         return weight * output
     return map_tensors(lambda leaf: scale(leaf, weight) if _is_mixed(leaf) else leaf, output)

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, InputError
 from ..functional import first_epoch
 from ..mutables import DifferentiableOP, MutableModule
+from ..mutables.isolation import lend
 from ..mutators import Extension
 from ..registry import EXTENSIONS
+from ..structures import Mismatch, scale, total
 from .choices import check_choice_names, check_finite, check_names_occur, named_candidates
 
 __all__ = ['AuxiliarySkip']
@@ -136,13 +138,22 @@ class AuxiliarySkip(Extension):
                 mutable._modules.pop(_NAME, None)
 
     def _add(
-        self, mutable: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
-    ) -> Tensor | None:
+        self, mutable: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
         strength = self.strength
         if not strength:
             return None
-        x = args[0] if args else kwargs['x']
-        return output + strength * mutable.get_submodule(_NAME)(x)
+        skip = mutable.get_submodule(_NAME)
+        if not args and 'x' in kwargs:
+            args, kwargs = (kwargs['x'],), {k: v for k, v in kwargs.items() if k != 'x'}
+        call, x, _ = lend(skip, (args, kwargs))
+        try:
+            return total([output, scale(call(x), strength)])
+        except Mismatch as error:
+            raise InputError(
+                f'In space {mutable.space_id!r}: what a {type(mutable).__name__} returns and '
+                f'its auxiliary skip connection cannot be added up, because {error}'
+            ) from None
 
 
 def _fresh(module: nn.Module) -> nn.Module:

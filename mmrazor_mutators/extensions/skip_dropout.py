@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
 from ..functional import decaying_dropout_rate, first_epoch, stages_until
 from ..mutators import Extension
 from ..registry import EXTENSIONS
+from ..structures import map_tensors
 from .choices import (
     check_choice_names,
     check_finite,
@@ -121,6 +122,10 @@ class SkipDropout(Extension):
             if attached:
                 self.attach(mutator, supernet)
 
-    def _drop(self, skip: nn.Module, inputs: Any, output: Tensor) -> Tensor | None:
+    def _drop(self, skip: nn.Module, inputs: Any, output: Any) -> Any:
         rate = self.rate if skip.training else 0.0
-        return F.dropout(output, rate) if rate else None
+        if not rate:
+            return None
+        return map_tensors(
+            lambda leaf: F.dropout(leaf, rate) if leaf.is_floating_point() else leaf, output
+        )
