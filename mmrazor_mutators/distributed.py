@@ -10,7 +10,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ['average_', 'gathered', 'host_group', 'rank', 'same_draws', 'world_size']
+__all__ = [
+    'average_',
+    'first_of_all',
+    'gathered',
+    'host_group',
+    'rank',
+    'same_draws',
+    'world_size',
+]
 
 
 def world_size() -> int:
@@ -46,6 +54,15 @@ def gathered(value: Any) -> list[Any]:
     values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value, group=host_group())
     return values
+
+
+def first_of_all(number: int) -> int:
+    """Return the smallest of the numbers that the ranks have given."""
+    if world_size() == 1:
+        return number
+    told = torch.tensor([number])
+    dist.all_reduce(told, dist.ReduceOp.MIN, group=host_group())
+    return int(told)
 
 
 def average_(tensors: Sequence[Tensor]) -> None:

@@ -57,7 +57,13 @@ class InputError(NASError, ValueError):
 
 
 class NonFiniteLossError(NASError, ArithmeticError):
-    """A loss is NaN or infinite, so no step was taken."""
+    """A loss or its gradient is NaN or infinite, so no step was taken.
+
+    Attributes:
+        agreed: Whether all ranks of a distributed run raise it in this step.
+    """
+
+    agreed = True
 
 
 class DataError(NASError, OSError):

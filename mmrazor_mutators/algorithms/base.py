@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +12,13 @@ from torch import Tensor, nn
 
 from ..architectures.wrappers import takes
 from ..builder import build_architecture
-from ..distributed import average_
+from ..distributed import average_, first_of_all
 from ..errors import ConfigError, NonFiniteLossError
 from ..host import BaseModel
 from ..mutables import load_subnet
+from ..search.checks import check_takes_no_closure
+from ..search.guards import buffers_kept_on_error
+from ..search.hypergradients.tensors import norm
 from ..search.layout import lay_out_channels_last
 from ..typing import ConfigDict, LossFn, Subnet
 from .batches import laid_out, pair_of
@@ -23,6 +27,11 @@ from .losses import accuracy_of, build_loss, evaluate_loss
 from .task_models import flattened, task_of
 
 __all__ = ['BaseAlgorithm', 'check_retraining']
+
+_NOT_FINITE = (
+    'The training {}; no step was taken. Look for NaN in the batch, or lower the learning rate '
+    'or set clip_grad'
+)
 
 
 class BaseAlgorithm(BaseModel):
@@ -227,21 +236,43 @@ class BaseAlgorithm(BaseModel):
     def _loss_to_step_on(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         loss, logs = self.parse_losses(self.losses_of(batch))
         if not loss.detach().isfinite():
-            raise NonFiniteLossError(
-                f'The training loss is {loss.item():g}; no step was taken. Look for NaN in the '
-                'batch, or lower the learning rate or set clip_grad'
-            )
+            raise NonFiniteLossError(_NOT_FINITE.format(f'loss is {loss.item():g}'))
         return loss, logs
 
     def _train_step_of_weights(self, data: Any, optim_wrapper: Any) -> dict[str, Tensor]:
         """Take an ordinary training step, with gradients averaged over all ranks."""
-        with optim_wrapper.optim_context(self):
-            loss, logs = self._loss_to_step_on(self._prepare(data))
-        optim_wrapper.zero_grad()
-        optim_wrapper.backward(loss)
-        average_([p.grad for p in self.parameters() if p.grad is not None])
+        check_takes_no_closure(getattr(optim_wrapper, 'optimizer', None))
+        with buffers_kept_on_error(self.architecture):
+            with optim_wrapper.optim_context(self):
+                loss, logs = self.parse_losses(self.losses_of(self._prepare(data)))
+            optim_wrapper.zero_grad()
+            optim_wrapper.backward(loss)
+            grads = [p.grad for p in self.parameters() if p.grad is not None]
+            average_(grads)
+            self._check_finite(loss, grads, optim_wrapper)
         optim_wrapper.step()
         return logs
+
+    def _check_finite(self, loss: Tensor, grads: list[Tensor], optim_wrapper: Any) -> None:
+        """Look once at a loss and its gradient, before the step; no gradient is left if wrong.
+
+        Raises:
+            NonFiniteLossError: One of them is NaN or infinite.
+        """
+        # A scaler of half precision skips such steps itself, and learns from them.
+        sizes = [] if hasattr(optim_wrapper, 'loss_scaler') or not grads else [norm(grads)]
+        read = [x.detach().double() for x in (loss, *sizes)]
+        value, *size = torch.stack(read).tolist()
+        finite = math.isfinite(sum([value, *size]))
+        if first_of_all(int(finite)):
+            return
+        optim_wrapper.zero_grad()
+        what = f'loss is {value:g}'
+        if math.isfinite(value):
+            what = f'gradient of the loss ({value:g}) is {size[0]:g}'
+        if finite:
+            what = 'loss of another rank, or its gradient, is not finite'
+        raise NonFiniteLossError(_NOT_FINITE.format(what))
 
     def _train_step_of_legacy(self, data: Any) -> dict[str, Any]:
         """Return the loss of a batch; whoever called goes back and steps."""

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..builder import build_mutator
@@ -58,6 +59,8 @@ class Darts(BaseAlgorithm):
         single_level: As for :class:`BilevelSearch`.
         channels_last: As for :class:`BilevelSearch`.
         checkpoint_cells: As for :class:`BilevelSearch`.
+        skip_non_finite: As for :class:`BilevelSearch`; of a run that is resumed, those in
+            a row are counted anew.
         autocast: As for :class:`BilevelSearch`.
         compile: As for :class:`BilevelSearch`.
         data_preprocessor: As for :class:`BaseAlgorithm`.
@@ -96,6 +99,7 @@ class Darts(BaseAlgorithm):
         data_preprocessor: Any | None = None,
         init_cfg: Any | None = None,
         *,
+        skip_non_finite: int = 0,
         pruner: None = None,
         distiller: None = None,
         channel_cfg: None = None,
@@ -127,6 +131,7 @@ class Darts(BaseAlgorithm):
             'single_level': single_level,
             'channels_last': channels_last,
             'checkpoint_cells': checkpoint_cells,
+            'skip_non_finite': skip_non_finite,
             'autocast': autocast,
             'compile': compile,
         }
@@ -199,7 +204,8 @@ class Darts(BaseAlgorithm):
                 return self._train_step_of_legacy(data)
             train, arch = map(self._prepare, pair_of_search(data, optim_wrapper))
             logs = self._search_step(train, arch, optim_wrapper)
-            return outputs_of(logs['loss'], logs, train)
+            loss = logs.get('loss', torch.full((), torch.nan))
+            return outputs_of(loss, logs, train)
         if not self.searching:
             return self._train_step_of_weights(data, optim_wrapper)
         if not isinstance(data, (tuple, list)) or len(data) != 2:
@@ -215,7 +221,7 @@ class Darts(BaseAlgorithm):
         search.epoch, search.iteration = self.epoch, self.iteration
         logs = search.step(train_batch, arch_batch)
         self.iteration += 1
-        return {**logs, **self._last_logs}
+        return logs if 'skipped' in logs else {**logs, **self._last_logs}
 
     @property
     def compilation(self) -> Any:

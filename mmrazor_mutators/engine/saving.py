@@ -150,10 +150,14 @@ class SavingRunner(Runner):
                 'that were written before stay'
             ) from error
 
-    def save_stopped(self) -> Path:
-        """Write a checkpoint after a step, before a signal ends the run; all ranks call it."""
+    def save_stopped(self, steps: int) -> Path:
+        """Write a checkpoint between regular ones, before the run ends; all ranks call it.
+
+        Args:
+            steps: How many were taken.
+        """
         folder = self._checkpoint_dir
-        meta = {'epoch': self.epoch, 'iter': self.iter + 1}
+        meta = {'epoch': self.epoch, 'iter': steps}
         self.save_checkpoint(folder, STOPPED, meta=meta, by_epoch=False)
         if is_main_process():
             set_hint(Path(self.work_dir), Path(folder, STOPPED))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop
 
 from ..distributed import gathered, rank, world_size
+from ..errors import NonFiniteLossError
 from ..registry import LOOPS
 from .random_state import random_state, set_random_state
 
@@ -57,6 +60,29 @@ def go_on_from(loop: Any, model: Any, meta: Mapping[str, Any]) -> None:
         taken = taken * of // place['of']
         loop._iter = loop._epoch * of + taken
     loop.going_on = taken, None
+
+
+@contextmanager
+def saved_before_error(loop: Any) -> Iterator[None]:
+    """Save what a step leaves as it was that ends in a loss or gradient that is not finite.
+
+    Raises:
+        NonFiniteLossError: The same, which says where the state is.
+    """
+    try:
+        yield
+    except NonFiniteLossError as error:
+        if not error.agreed:
+            raise  # The other ranks would not come to save their part.
+        params = [param.detach() for param in loop.runner.model.parameters()]
+        if not bool(torch.stack([param.isfinite().all() for param in params]).all()):
+            raise NonFiniteLossError(
+                f'{error}. The weights are not finite by now, so that they were not saved; go '
+                'on from the last checkpoint'
+            ) from error
+        loop.batches_taken -= 1
+        path = loop.runner.save_stopped(loop.iter)
+        raise NonFiniteLossError(f'{error}. {path} holds the state before it') from error
 
 
 class _GoesOn:
@@ -114,7 +140,8 @@ class EpochTrainLoop(_GoesOn, EpochBasedTrainLoop):
         self._skip(batches)
         for number, batch in enumerate(batches, first):
             self.batches_taken = number + 1
-            self.run_iter(number, batch)
+            with saved_before_error(self):
+                self.run_iter(number, batch)
         self.batches_taken = 0
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
@@ -147,7 +174,8 @@ class StepTrainLoop(_GoesOn, IterBasedTrainLoop):
             self.runner.model.train()
             batch = next(batches)
             self.batches_taken = self._iter + 1
-            self.run_iter(batch)
+            with saved_before_error(self):
+                self.run_iter(batch)
             self._decide_current_val_interval()
             due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
             if self.runner.val_loop is not None and self._iter >= self.val_begin and due:

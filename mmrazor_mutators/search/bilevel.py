@@ -28,6 +28,7 @@ from .hypergradients import Hypergradient
 from .hypergradients.tensors import filled, gradients, unshared
 from .moves import Verdicts, clip_, move, undo_of
 from .predictions import Predictions
+from .skips import Skips
 from .state import load_state, state_of
 
 __all__ = ['BilevelSearch']
@@ -40,12 +41,11 @@ class BilevelSearch(Predictions):
     :math:`\alpha` down the hypergradient of the loss on an architecture
     batch, then :math:`w` down the gradient of the loss on a training batch.
 
-    Gradients are computed for just what is stepped.  After a step the
-    ``.grad`` of an architecture parameter is its hypergradient, and that of a
-    weight its training gradient (clipped), with ``None`` where the loss does
-    not depend on it.  A step that raises leaves weights, buffers and
-    gradients as they were; an architecture step that was complete by then
-    stays, up to the running statistics of its pass.
+    Gradients are computed for just what is stepped.  After a step the ``.grad`` of an
+    architecture parameter is its hypergradient, and that of a weight its training gradient
+    (clipped), with ``None`` where the loss does not depend on it.  A step that raises leaves
+    weights, buffers and gradients as they were; an architecture step that was complete by
+    then stays, up to the running statistics of its pass.
 
     Args:
         supernet: Prepared by ``mutator``.
@@ -54,20 +54,19 @@ class BilevelSearch(Predictions):
         weight_optimizer: Over parameters of the supernet.
         arch_optimizer: Over ``mutator.arch_params.values()``.
         hypergradient: ``'first_order'``, ``'finite_difference'``,
-            ``'exact'``, ``'neumann'``, ``'cg'``, or a config such as
-            ``dict(type='finite_difference', radius=0.01)``.
+            ``'exact'``, ``'neumann'``, ``'cg'``, or a config such as ``dict(type='cg')``.
         grad_clip: Largest norm of the gradient of all weights together;
             ``None`` for no limit.
         arch_start_epoch: First epoch with architecture steps.
         arch_interval: Take an architecture step in every n-th step only.
-        single_level: Whether both are stepped on the training batch at once,
-            by the gradients of one backward pass (SNAS, Xie et al., ICLR 2019,
-            section 2.1), instead of in turn on batches of their own.
-        channels_last: Whether the weights of convolutions keep the channels of a
-            pixel together, so that feature maps do; the results are the same,
-            and most devices are faster.
-        checkpoint_cells: Whether to save memory by computing each cell once more
-            in the backward pass; see :class:`~.execution.Execution`.
+        single_level: Whether both are stepped on the training batch at once, by one backward
+            pass (SNAS, Xie et al., ICLR 2019, section 2.1).
+        channels_last: Whether weights of convolutions keep the channels of a pixel together;
+            the results are the same, and most devices are faster.
+        checkpoint_cells: Whether to save memory by computing each cell once more in the
+            backward pass; see :class:`~.execution.Execution`.
+        skip_non_finite: How many steps in a row may be skipped for a loss or gradient that is
+            not finite; one more is an error.
         autocast: ``'bfloat16'``, or ``None`` for the precision of the weights.
         compile: Whether to compile candidates, see :class:`Compilation`; or a
             mapping of options for ``torch.compile``.
@@ -109,6 +108,7 @@ class BilevelSearch(Predictions):
         single_level: bool = False,
         channels_last: bool = True,
         checkpoint_cells: bool = False,
+        skip_non_finite: int = 0,
         autocast: Literal['bfloat16'] | None = None,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
@@ -120,11 +120,12 @@ class BilevelSearch(Predictions):
         self.hypergradient = hypergradient_for(
             hypergradient, single_level=single_level, autocast=autocast
         )
-        check_options(grad_clip, arch_interval)
+        check_options(grad_clip, arch_interval, skip_non_finite)
         self.single_level = single_level
         self.grad_clip = grad_clip
         self.arch_start_epoch = arch_start_epoch
         self.arch_interval = arch_interval
+        self.skips = Skips(skip_non_finite)
         self.weights: Sequence[Tensor] = params_of(weight_optimizer)
         self.arch_params: Sequence[Tensor] = params_of(arch_optimizer)
         check_optimizers(mutator, self.weights, self.arch_params, arch_optimizer)
@@ -197,17 +198,18 @@ class BilevelSearch(Predictions):
                 takes no architecture step, and is not looked at in a single-level search.
 
         Returns:
-            Detached scalars: ``loss``, and ``arch_loss`` if it was evaluated.
+            Detached scalars: ``loss``, and ``arch_loss`` if it was evaluated; of a step that
+            was skipped ``skipped`` alone.
 
         Raises:
-            NonFiniteLossError: A loss or hypergradient that is NaN or infinite.
+            NonFiniteLossError: A loss or gradient that is NaN or infinite, and not skipped.
             InputError: A batch or a loss of the wrong form.
         """
         for extension in self.mutator.extensions:
             extension.before_step(self, train_batch, arch_batch)
-        logs = {}
+        logs: dict[str, Tensor] = {}
         together = self.single_level and self.takes_arch_step
-        with self._undone_on_error() as saved:
+        with self.skips.counted(logs), self._undone_on_error() as saved:
             if self.takes_arch_step and not together:
                 logs['arch_loss'] = self._step_arch(train_batch, arch_batch, saved)
             with self._within_extensions(train_batch, arch_batch):
@@ -225,8 +227,7 @@ class BilevelSearch(Predictions):
         """Let extensions act that choose after the last epoch; call it when that is over.
 
         Args:
-            train_batches: Can be iterated over more than once; yields
-                ``(inputs, targets)`` of the weights' half of the data.
+            train_batches: Yields, as often as it is iterated over, the batches of the weights.
             arch_batches: The same for the architecture's half.
         """
         for extension in self.mutator.extensions:
@@ -262,7 +263,7 @@ class BilevelSearch(Predictions):
             loss = self.train_loss(batch)
             grads = self.gradient(loss, self.weights)
         size = self._verdicts.claim('training', loss, grads)
-        self._verdicts.look()
+        self._verdicts.look(together=True)
         self._move_weights(grads, size)
         return loss.detach()
 
@@ -274,7 +275,7 @@ class BilevelSearch(Predictions):
         of_weights = grads[len(self.arch_params) :]
         size = self._verdicts.claim('training', loss, of_weights)
         self._verdicts.claim('architecture', objective, of_arch)
-        self._verdicts.look()
+        self._verdicts.look(together=True)
         self._move_arch_params(of_arch)
         self._move_weights(of_weights, size)
         return loss.detach()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ..builder import build_hypergradient
+from ..checks import check_count
 from ..errors import ConfigError, InputError
 from ..mutators import DifferentiableMutator
 from ..typing import ConfigDict
@@ -22,6 +25,7 @@ __all__ = [
     'check_optimizers',
     'check_options',
     'check_state',
+    'check_takes_no_closure',
     'hypergradient_for',
     'pair_of',
     'params_of',
@@ -92,6 +96,30 @@ def check_optimizers(
         )
 
 
+def check_takes_no_closure(optimizer: Any) -> None:
+    """Refuse an optimizer that wants to evaluate the loss again, such as LBFGS.
+
+    Raises:
+        ConfigError: See above.
+    """
+    kind: type = type(optimizer)
+    if _needs_closure(kind):
+        raise ConfigError(
+            'Expected an optimizer that steps by a gradient that it is given, such as SGD or '
+            f'Adam, but got {type(optimizer).__name__}, which evaluates the loss again by a '
+            'closure'
+        )
+
+
+@functools.cache
+def _needs_closure(kind: type) -> bool:
+    try:
+        parameters = list(inspect.signature(kind.step).parameters.values())  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return any(p.name == 'closure' and p.default is p.empty for p in parameters)
+
+
 def hypergradient_for(
     given: str | ConfigDict | Hypergradient, *, single_level: bool, autocast: str | None
 ) -> Hypergradient:
@@ -113,7 +141,7 @@ def hypergradient_for(
     return hypergradient
 
 
-def check_options(grad_clip: Any, arch_interval: Any) -> None:
+def check_options(grad_clip: Any, arch_interval: Any, skip_non_finite: Any = 0) -> None:
     """Refuse options outside of their range.
 
     Raises:
@@ -125,10 +153,16 @@ def check_options(grad_clip: Any, arch_interval: Any) -> None:
         raise ConfigError(
             f'Expected `arch_interval` to be an int of at least 1, but got {arch_interval!r}'
         )
+    check_count('skip_non_finite', skip_non_finite, 0)
 
 
 def params_of(optimizer: Optimizer) -> list[Tensor]:
-    """Return the parameters in the optimizer's own order, which never changes."""
+    """Return the parameters in the optimizer's own order, which never changes.
+
+    Raises:
+        ConfigError: It wants to evaluate the loss again.
+    """
+    check_takes_no_closure(optimizer)
     groups: Iterable[dict[str, Any]] = optimizer.param_groups
     return [param for group in groups for param in group['params']]
 

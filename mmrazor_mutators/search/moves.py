@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..copies import copied, copy_into, laid_out_as
+from ..distributed import first_of_all, world_size
 from ..errors import NonFiniteLossError
 from .hypergradients.tensors import norm
 
@@ -76,8 +77,12 @@ class Verdicts:
             undo()
             raise
 
-    def look(self) -> None:
+    def look(self, *, together: bool = False) -> None:
         """Read every claim; undo all from the first one on that does not hold.
+
+        Args:
+            together: Whether a claim holds only if it does on all ranks, all of
+                which look.
 
         Raises:
             NonFiniteLossError: A claim that does not hold.
@@ -88,12 +93,16 @@ class Verdicts:
         like = claims[0].loss
         read = [x.to(like.device) for claim in claims for x in (claim.loss, claim.size)]
         values = torch.stack(read).tolist()
-        for i, claim in enumerate(claims):
-            loss, size = values[2 * i : 2 * i + 2]
-            if not math.isfinite(loss + size):
-                for wrong in reversed(claims[i:]):
-                    wrong.undo()
-                raise NonFiniteLossError(_message(claim.which, loss, size, self.where))
+        pairs = list(zip(values[::2], values[1::2], strict=True))
+        wrong = [i for i, pair in enumerate(pairs) if not math.isfinite(sum(pair))]
+        first = wrong[0] if wrong else len(claims)
+        if together:
+            first = first_of_all(first)
+        if first < len(claims):
+            for claim in reversed(claims[first:]):
+                claim.undo()
+            which = claims[first].which
+            raise NonFiniteLossError(_message(which, *pairs[first], self.where))
 
     @contextmanager
     def read_on_error(self) -> Iterator[None]:
@@ -109,6 +118,7 @@ class Verdicts:
                 self.look()
             except NonFiniteLossError as earlier:
                 if isinstance(error, Exception):
+                    earlier.agreed = world_size() == 1
                     raise earlier from error
             raise
 
@@ -117,6 +127,8 @@ def _message(which: str, loss: float, size: float, where: str) -> str:
     what = f'The {which} loss is {loss:g}'
     if math.isfinite(loss):
         what = f'The gradient of the {which} loss ({loss:g}) is {size:g}'
+    if math.isfinite(loss + size):
+        what = f'The {which} loss of another rank, or its gradient, is not finite'
     return (
         f'{what} in {where}; no step was taken. Look for NaN in the batch, or lower the '
         'learning rates or set grad_clip'

@@ -20,6 +20,7 @@ def state_of(search: Any) -> dict[str, Any]:
     """Return copies of everything that a :class:`BilevelSearch` needs to go on."""
     state = {name: getattr(search, name).state_dict() for name in (*_MODULES, *_OPTIMIZERS)}
     state.update({name: getattr(search, name) for name in _COUNTERS})
+    state['skips'] = [search.skips.total, search.skips.in_a_row]
     return copy.deepcopy({**state, 'rng': get_rng_state()})
 
 
@@ -44,4 +45,6 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
         getattr(search, name).load_state_dict(copy.deepcopy(state[name]))
     for name in _COUNTERS:
         setattr(search, name, state[name])
+    # States of earlier versions have none.
+    search.skips.total, search.skips.in_a_row = state.get('skips', (0, 0))
     set_rng_state(state['rng'])

@@ -123,6 +123,8 @@ class ProgressHook(Hook):
         for name, values in self._sums.items():
             mean = sum(values[-last if last else 0 :]) / len(values[-last if last else 0 :])
             text = f'{100 * mean:.1f}%' if name.endswith('accuracy') else f'{mean:.3f}'
+            if name == 'skipped':  # What such steps have is their number.
+                text = str(len(values))
             shown.append(f'{name} {text}')
         return '  '.join(shown)
 

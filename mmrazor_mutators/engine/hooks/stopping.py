@@ -41,7 +41,7 @@ class StopHook(Hook):
                 self._answer()
             number = told
         if number:
-            path = runner.save_stopped()
+            path = runner.save_stopped(runner.iter + 1)
             raise signals.Interrupted(
                 number, f'{path} holds the state after step {runner.iter + 1}'
             )

@@ -1,0 +1,165 @@
+"""Kill runs at random instants, damage their checkpoints, and count what becomes of them.
+
+python benchmarks/kills.py --count 210 --damages 2000
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+sys.path.append(str(Path(__file__).resolve().parents[1] / 'tests' / 'reliability'))
+
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+
+
+def begin(words: list[str], out: Path) -> int:
+    """Run the command line in a process of its own, which need not import anything."""
+    from mmrazor_mutators import cli
+
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        with open(out, 'w') as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        code = cli.main(words)
+        sys.stdout.flush()
+    finally:
+        os._exit(code)
+
+
+def end_of(process: int) -> int:
+    """Wait for a process; return its exit code, or minus the signal that has ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+def kill(kind: str, folder: Path, seconds: float, draw: random.Random, whole: Any) -> str:
+    """Begin a run, end it a few times at random instants, and let it go on to its end.
+
+    Returns:
+        What was found when it went on last.
+    """
+    from runs import arguments, assert_same, result_of
+
+    work_dir, out = folder / 'run', folder / 'out.txt'
+    number = draw.choice(SIGNALS)
+    for _ in range(draw.choice([1, 1, 2])):
+        begun = (work_dir / 'config.py').exists()
+        process = begin(arguments(kind, work_dir, *(['--resume'] if begun else [])), out)
+        time.sleep(draw.uniform(0.2, 1) * seconds)
+        os.kill(process, number)
+        code = end_of(process)
+        # Before the run listens, a signal ends the process as it does any other.
+        if code not in (0, -number, 128 + number):
+            raise SystemExit(f'{kind}: exit code {code} after {number}\n{out.read_text()}')
+        if code == 128 + number and 'Go on with: ' not in out.read_text():
+            raise SystemExit(f'{kind}: nothing said\n{out.read_text()}')
+    begun = (work_dir / 'config.py').exists()
+    code = end_of(begin(arguments(kind, work_dir, *(['--resume'] if begun else [])), out))
+    text = out.read_text()
+    if code != 0:
+        raise SystemExit(f'{kind}: does not go on\n{text}')
+    assert_same(result_of(work_dir), whole, text)
+    shutil.rmtree(work_dir)
+    if not begun:
+        return 'nothing was written'
+    for what in ('stopped.pth', 'iter_', 'epoch_'):
+        if f'goes on from {what}' in text:
+            return f'{what.rstrip("_").removesuffix(".pth")}'
+    return 'no checkpoint yet'
+
+
+def damage(work_dir: Path, flips: int, draw: random.Random) -> collections.Counter[str]:
+    """Cut a checkpoint at every KiB and flip bits of it; count what is made of it."""
+    from mmrazor_mutators.engine.checkpoints import newest_checkpoint
+    from mmrazor_mutators.engine.exporting import load_weights
+    from mmrazor_mutators.errors import ConfigError
+
+    counts: collections.Counter[str] = collections.Counter()
+    latest = newest_checkpoint(work_dir).path
+    if latest is None:
+        raise SystemExit(f'there is no checkpoint in {work_dir}')
+    (work_dir / 'last.pth').unlink()
+    whole = latest.read_bytes()
+    damaged: list[tuple[str, bytes]] = [
+        ('cut', whole[:size]) for size in range(0, len(whole), 1024)
+    ]
+    damaged += [('cut', whole[:size]) for size in range(len(whole) - 200, len(whole))]
+    for _ in range(flips):
+        place, bit = draw.randrange(len(whole)), draw.randrange(8)
+        damaged.append(
+            ('flipped', whole[:place] + bytes([whole[place] ^ 1 << bit]) + whole[place + 1 :])
+        )
+    for what, data in damaged:
+        latest.write_bytes(data)
+        found = newest_checkpoint(work_dir)
+        ok = found.path != latest and any(latest.name in reason for reason in found.skipped)
+        counts[f'{what}: {"skipped" if ok else "TAKEN"} by --resume'] += 1
+        try:
+            load_weights(latest)
+        except ConfigError:
+            counts[f'{what}: refused by export'] += 1
+        else:
+            counts[f'{what}: LOADED by export'] += 1
+    latest.write_bytes(whole)
+    return counts
+
+
+def main() -> None:
+    """Print a line per kind of run, and what has become of damaged checkpoints."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--count', type=int, default=210, help='kills, of all kinds together')
+    parser.add_argument('--damages', type=int, default=2000, help='bits to flip')
+    parser.add_argument('--seed', type=int, default=0)
+    args = parser.parse_args()
+    # What is imported now need not be imported in each process.
+    import matplotlib.pyplot  # noqa: F401
+    import torch._dynamo  # noqa: F401
+    from runs import KINDS, arguments, result_of
+
+    import mmrazor_mutators.engine.jobs
+    import mmrazor_mutators.views.describe
+    import mmrazor_mutators.views.report  # noqa: F401
+    from mmrazor_mutators.datasets import Digits
+
+    Digits('weights')
+
+    draw = random.Random(args.seed)
+    total = 0
+    with tempfile.TemporaryDirectory() as name:
+        for number, kind in enumerate(KINDS):
+            folder = Path(name, str(number))
+            folder.mkdir()
+            begin_time = time.monotonic()
+            code = end_of(begin(arguments(kind, folder / 'whole'), folder / 'whole.txt'))
+            if code:
+                raise SystemExit((folder / 'whole.txt').read_text())
+            seconds = time.monotonic() - begin_time
+            whole = result_of(folder / 'whole')
+            count = args.count // len(KINDS) + (number < args.count % len(KINDS))
+            found = collections.Counter(
+                kill(kind, folder, seconds, draw, whole) for _ in range(count)
+            )
+            total += count
+            shown = ', '.join(f'{value} {what}' for what, value in found.most_common())
+            print(f'{kind}: {count} ended, all came to the same result ({shown})', flush=True)
+        print(f'{total} in all')
+        for what, value in sorted(damage(Path(name, '0', 'whole'), args.damages, draw).items()):
+            print(f'{value} {what}')
+
+
+if __name__ == '__main__':
+    main()
