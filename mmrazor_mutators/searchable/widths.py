@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
 from ..mutables import DifferentiableChannel, Member, SearchPlan, Tie, make_searchable_layer
-from ..mutables.layers import CONVS, TRANSPOSED, is_norm
+from ..mutables.layers import CONVS, TRANSPOSED, is_norm, original_class
 from .rules import Place
 from .ties import Linked, TieFinder, hidden_layers, num_features
 
@@ -137,13 +138,13 @@ def _widths(place: Place, layer: nn.Module, count: int) -> tuple[dict[int, Any],
 
 
 def _width_of(value: float, count: int, ins: int, expansion: bool) -> int:
-    if value <= 0:
+    if not 0 < value < math.inf:
         return 0
     if expansion:
         return round(value * ins)
-    return (
-        max(1, round(value * count)) if isinstance(value, float) and value <= 1 else int(value)
-    )
+    if isinstance(value, float) and value <= 1:
+        return max(1, round(value * count))
+    return int(value) if value == int(value) else 0
 
 
 def _valid_widths(linked: Sequence[Linked], count: int) -> list[int]:
@@ -232,6 +233,14 @@ def _add_tie(
         for part in linked
     ]
     readers = [member for member in members if _needs_mask(member)]
+    for member in readers:
+        for name, row in zip(tie.names, member.alive, strict=True):
+            if not row.any():
+                raise SearchSpaceError(
+                    f'At {place}: of its channels, {name!r} would leave none of those that a '
+                    f'{original_class(member.module).__name__} reads, which gets a part of '
+                    'them, as by chunk or a slice; leave this place out'
+                )
     if not any(member.axis == 'in' for member in members):
         raise SearchSpaceError(
             f'At {place}: no layer reads its channels, so that they are the output of the '

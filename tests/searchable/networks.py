@@ -243,6 +243,20 @@ class Encoder(nn.Module):
         return self.head(x.masked_fill(padding[..., None], 0).sum(1))
 
 
+class Translator(nn.Module):
+    """An encoder and a decoder, whose layers have several inputs by position."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(11, 8)
+        self.pair = nn.Transformer(8, 4, 1, 2, 12, batch_first=True)
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embed(tokens)
+        return self.head(self.pair(x, x.flip(1)))
+
+
 def padded_tokens() -> Tensor:
     tokens = torch.randint(1, 11, (3, 6))
     tokens[0, 4:] = tokens[1, 5:] = 0
@@ -337,6 +351,14 @@ CASES = {
         lambda: [
             {'match': '*.self_attn', 'heads': [1, 2, 4]},
             {'match': 'TransformerEncoderLayer', 'ffn': [0.25, 0.5, 1.0], 'depth': True},
+        ],
+    ),
+    'translator': Case(
+        Translator,
+        lambda: torch.randint(0, 11, (2, 6)),
+        lambda: [
+            {'match': 'MultiheadAttention', 'heads': [1, 2, 4]},
+            {'match': ['*coder.layers.0', '*coder.layers.1'], 'ffn': [0.5, 1.0], 'depth': True},
         ],
     ),
 }

@@ -65,12 +65,12 @@ def test_example_inputs() -> None:
     named = example_tensors({'x': [2, 2], 'y': {'shape': [1], 'below': 1}})
     assert [(name, tuple(t.shape)) for name, t in named.items()] == [('x', (2, 2)), ('y', (1,))]
     for wrong in ([], {}, 'x', [0, 2], {'shape': 3}, [[2, 'a']], {'shape': [2], 'below': 0}):
-        with pytest.raises(ConfigError, match='Expected `(example_inputs|below)` to be'):
+        with pytest.raises(ConfigError, match=r'Expected `(example_inputs|below)` to be'):
             example_tensors(wrong)
 
 
 def test_what_cannot_be_built() -> None:
-    with pytest.raises(ConfigError, match='Nothing is recognised in ReLU.*give'):
+    with pytest.raises(ConfigError, match=r'Nothing is recognised in ReLU.*give'):
         build(model='torch.nn.ReLU', rules='suggest')
     with pytest.raises(ConfigError, match=r"'builtins\.dict' to build an nn\.Module"):
         build(model='builtins.dict')
@@ -132,5 +132,5 @@ def test_placeholders_in_a_model_are_filled_as_it_says() -> None:
         'base_channels': 4,
         'num_cells': 1,
     }
-    with pytest.raises(mm.NASError, match='do not pass NasBench201Supernet.*Placeholder'):
+    with pytest.raises(mm.NASError, match=r'do not pass NasBench201Supernet.*Placeholder'):
         build(model=cfg, rules=[{'match': 'stem.*', 'width': [2]}], example_inputs=[2, 1, 8, 8])

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.parametrizations import weight_norm
+from torch.utils import _pytree as pytree
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.errors import BindingError, ConfigError, InputError, SearchSpaceError
@@ -64,11 +65,82 @@ def activated() -> nn.Module:
     return nn.Sequential(layer, nn.Linear(4, 2))
 
 
+class Halves(nn.Module):
+    """Reads two halves of its features by layers of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(4, 8), nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a, b = self.fc(x).chunk(2, -1)
+        return self.out(a * b.sigmoid())
+
+
+class Shuffled(nn.Module):
+    """Mixes its channels, as a ShuffleNet does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.fc(x).unflatten(-1, (2, -1)).transpose(-1, -2).flatten(-2))
+
+
+class Viewed(nn.Module):
+    """Writes the number of its features down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.out = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(4 * 64, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(self.conv(x).view(-1, 4 * 64))
+
+
+class Noisy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(4, 8), nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.fc(x)
+        return self.out(y + torch.randn_like(y))
+
+
+def repeated() -> nn.Module:
+    """Runs one layer twice, whose outputs are its own inputs."""
+    layer = nn.Linear(4, 4)
+    return nn.Sequential(layer, nn.ReLU(), layer, nn.Linear(4, 2))
+
+
+def tied_linear() -> nn.Module:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.Linear(4, 2))
+    model[2].weight = model[0].weight
+    return model
+
+
+class OptimizedModule(nn.Module):
+    """Named as what torch.compile returns, which takes long to get."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._orig_mod = mlp()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self._orig_mod(x)
+
+
 Space = SearchSpaceError
 FOUR, IMAGES, TOKENS = torch.randn(3, 4), torch.randn(2, 3, 8, 8), torch.randint(0, 11, (2, 6))
 REFUSED: list[tuple[Any, Any, Any, type, str]] = [
     (mlp, [{'match': '0', 'width': [0]}], FOUR, Space, 'from 1 to 8.* but got 0'),
     (mlp, [{'match': '0', 'width': [16]}], FOUR, Space, 'from 1 to 8.* but got 16'),
+    *[
+        (mlp, [{'match': '0', 'width': [w]}], FOUR, Space, f'from 1 to 8.* but got {w}')
+        for w in (0.0, -1, 2.5, True, None, float('nan'), float('inf'))
+    ],
     (mlp, [{'match': '0', 'width': ['a']}], FOUR, Space, "but got 'a'"),
     (mlp, [{'match': '0', 'width': 3}], FOUR, Space, 'expected a list of numbers'),
     (mlp, [{'match': '0', 'width': [8]}], FOUR, Space, 'a smaller width than .* 8'),
@@ -185,8 +257,8 @@ REFUSED: list[tuple[Any, Any, Any, type, str]] = [
         [{'match': '1', 'heads': [1]}],
         FOUR[None],
         Space,
-        r"'h1' cannot work: .*shape '\[1, 3, 4\]' is invalid .* \(in '1', WrittenDown\); its "
-        'forward.. writes a number of features down: let it say -1',
+        r"'h1' cannot work: .*shape '\[1, 3, 4\]' is invalid .* \(in '1', WrittenDown\); if code "
+        'counts on a number of features, as .* does, let it say -1',
     ),
     (
         Reshaped,
@@ -218,6 +290,84 @@ REFUSED: list[tuple[Any, Any, Any, type, str]] = [
         "'0.activation' .*stands in '0', .*without calling .* `activation_relu_or_gelu = 0`",
     ),
     (
+        networks.Characters,
+        [{'match': '*.self_attn', 'heads': [float('nan')]}],
+        TOKENS,
+        Space,
+        'from 1 to 4, .*but got nan',
+    ),
+    (
+        Halves,
+        [{'match': 'fc', 'width': [4]}],
+        FOUR,
+        Space,
+        r"At 'fc' .*'w4' would leave none of those that a Linear reads, .* as by chunk",
+    ),
+    (
+        Shuffled,
+        [{'match': 'fc', 'width': [4]}],
+        FOUR,
+        Space,
+        "space 'fc': the choice 'w4' cannot work: .*mixes live and dead features; leave it",
+    ),
+    (
+        Viewed,
+        [{'match': 'conv', 'width': [2]}],
+        IMAGES,
+        Space,
+        r"space 'conv': the choice 'w2' .*\(in 'out', Linear\); if code counts on a number of "
+        r'features, as view\(-1, 256\) does, let it say -1',
+    ),
+    (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 1), nn.PixelShuffle(2), nn.Conv2d(2, 2, 1)),
+        [{'match': '0', 'width': [4]}],
+        IMAGES,
+        Space,
+        r"At '0' .* reach '2' \(Conv2d\) through a reshape",
+    ),
+    (
+        lambda: nn.Sequential(nn.Linear(4, 8), nn.LSTM(8, 4)),
+        [{'match': '0', 'width': [4]}],
+        FOUR,
+        Space,
+        r"At '0' .* reach '1' \(LSTM\), whose features cannot be chosen",
+    ),
+    (
+        Noisy,
+        [{'match': 'fc', 'width': [4]}],
+        FOUR,
+        Space,
+        'Noisy draws random numbers in eval mode, .* in training alone',
+    ),
+    (
+        repeated,
+        [{'match': '0', 'width': [2]}],
+        FOUR,
+        Space,
+        "'w2' cannot work: .*'0' is called 2 times in a forward pass",
+    ),
+    (
+        tied_linear,
+        [{'match': '0', 'width': [2]}],
+        FOUR,
+        Space,
+        r"At '0' \(Linear\).* reach '0', which shares its weight .* untie the weights",
+    ),
+    (
+        lambda: nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 6), nn.Linear(6, 2)),
+        [{'match': ['0', '1'], 'width': [0.5, 1.0], 'space': 'a'}],
+        FOUR,
+        Space,
+        r"id 'a' is used twice .*\('w4', 'w8'\).*\('w3', 'w6'\); give them different space ids",
+    ),
+    (
+        OptimizedModule,
+        [{'match': '*.0', 'width': [4]}],
+        FOUR,
+        Space,
+        'The model was made by torch.compile',
+    ),
+    (
         lambda: nn.DataParallel(mlp()),
         [{'match': '*.0', 'width': [4]}],
         FOUR,
@@ -234,8 +384,10 @@ def test_what_cannot_work_is_refused_and_changes_nothing(number: int) -> None:
     torch.manual_seed(0)
     model = build()
     twin = copy.deepcopy(model)
+    random_state = torch.get_rng_state()
     with pytest.raises(error, match=message):
         mm.make_searchable(model, rules, x)
+    assert torch.get_rng_state().equal(random_state)
     assert [(n, type(m)) for n, m in model.named_modules()] == [
         (n, type(m)) for n, m in twin.named_modules()
     ]
@@ -244,6 +396,19 @@ def test_what_cannot_work_is_refused_and_changes_nothing(number: int) -> None:
     assert all(state[key].equal(expected[key]) for key in expected)
     assert '_search_plan' not in vars(model)
     assert all(m.training for m in model.modules())
+    for module, original in zip(model.modules(), twin.modules(), strict=True):
+        assert vars(module).keys() == vars(original).keys()
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+    shared = [[id(p) for p in m.parameters()] for m in (model, twin)]
+    assert len({*shared[0]}) == len({*shared[1]})
+    if isinstance(x, torch.Tensor) and error is not InputError:
+        outputs = []
+        for network in (model, twin):
+            torch.manual_seed(1)
+            outputs += pytree.tree_leaves(network.eval()(x))
+        half = len(outputs) // 2
+        assert all(a.equal(b) for a, b in zip(outputs[:half], outputs[half:], strict=True))
 
 
 def test_a_supernet_is_not_converted_twice_nor_restored_while_bound() -> None:

@@ -80,6 +80,18 @@ def test_an_encoder_may_lose_all_layers(with_norm: bool) -> None:
     assert_close(model.embed(x), net.embed(x))
 
 
+def test_a_decoder_may_lose_all_layers() -> None:
+    case = networks.CASES['translator']
+    x = case.inputs()
+    model, mutator = searched(case.build().eval(), x, case.rules())
+    places = [f'pair/{part}/layers/{i}' for part, i in (('encoder', 0), ('decoder', 0))]
+    places.append('pair/decoder/layers/1')
+    net = mutator.export_subnet(model, {place: {'chosen': ['skip']} for place in places})
+    expected = net.head(net.pair.decoder.norm(net.embed(x).flip(1)))
+    assert_close(net(x), expected)
+    assert len(net.pair.decoder.layers) == len(net.pair.encoder.layers) == 0
+
+
 @pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors:UserWarning')
 def test_fewer_heads_take_no_nested_tensors() -> None:
     whole = torch.randint(1, 11, (3, 6))
