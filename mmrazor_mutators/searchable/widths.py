@@ -11,21 +11,12 @@ from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
 from ..mutables import DifferentiableChannel, Member, SearchPlan, Tie, make_searchable_layer
-from ..mutables.layers import CONVS, TRANSPOSED, is_norm, original_class
+from ..mutables.layers import TRANSPOSED, is_norm, original_class
+from .reach import READERS, check_linked
 from .rules import Place
 from .ties import Linked, TieFinder, hidden_layers, num_features
 
-__all__ = ['add_width', 'check_linked', 'follow', 'mask_features', 'producers']
-
-_READERS = (*CONVS, *TRANSPOSED, nn.Linear)
-_ALIKE = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.GroupNorm,
-    nn.PReLU,
-    nn.Embedding,
-)
-"""Layers that treat each feature, or each group of them, by itself."""
+__all__ = ['add_width', 'follow', 'mask_features', 'producers']
 
 
 def follow(place: Place, model: nn.Module, finder: TieFinder) -> tuple[nn.Module, list[Linked]]:
@@ -40,7 +31,7 @@ def follow(place: Place, model: nn.Module, finder: TieFinder) -> tuple[nn.Module
         SearchSpaceError: A place in which no width can be chosen.
     """
     layer = place.module if place.kind == 'width' else _hidden_layer(place, finder)
-    if not isinstance(layer, (*_READERS, nn.Embedding)):
+    if not isinstance(layer, (*READERS, nn.Embedding)):
         raise SearchSpaceError(
             f'At {place}: expected a convolution, a linear layer or an embedding, whose '
             f'channels can be counted, but got {type(layer).__name__}'
@@ -94,9 +85,9 @@ def add_width(
 
 def _hidden_layer(place: Place, finder: TieFinder) -> nn.Module:
     """Return the first layer of a block whose features stay inside of it."""
-    if isinstance(place.module, _READERS):
+    if isinstance(place.module, READERS):
         return place.module
-    layers = [m for m in place.module.modules() if isinstance(m, _READERS)]
+    layers = [m for m in place.module.modules() if isinstance(m, READERS)]
     hidden = hidden_layers(finder, place.module, layers)
     if not hidden:
         raise SearchSpaceError(
@@ -180,46 +171,6 @@ def _alive(part: Linked, keep: Tensor) -> Tensor:
     return alive
 
 
-def check_linked(place: Place, model: nn.Module, linked: Sequence[Linked]) -> None:
-    """Refuse features that reach a layer in which they cannot be chosen.
-
-    Raises:
-        SearchSpaceError: Which layer that is.
-    """
-    names = {id(module): name for name, module in model.named_modules()}
-    owners: dict[int, set[int]] = {}
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                owners.setdefault(id(parameter), set()).add(id(module))
-    for part in linked:
-        module, name = part.module, names.get(id(part.module), '?')
-        if part.parameter is not None:
-            continue
-        reads = part.axis == 'in' and isinstance(module, _READERS)
-        writes = part.axis == 'out' and isinstance(module, (*_READERS, *_ALIKE))
-        if not (reads or writes or is_norm(module) or isinstance(module, _ALIKE)):
-            raise SearchSpaceError(
-                f'At {place}: its channels reach {name!r} ({type(module).__name__}), whose '
-                'features cannot be chosen; choose the width of a layer inside of a block, or '
-                '`heads` of attention'
-            )
-        count = num_features(module, part.axis)
-        if part.own and max(part.own) >= count:
-            raise SearchSpaceError(
-                f'At {place}: its channels reach {name!r} ({type(module).__name__}) through a '
-                f'reshape that mixes them with something else, so that its {count} features '
-                'cannot be told apart; leave this place out'
-            )
-        weight = module._parameters.get('weight')
-        if weight is not None and len(owners[id(weight)]) > 1:
-            raise SearchSpaceError(
-                f'At {place}: its channels reach {name!r}, which shares its weight with '
-                'another layer, as an embedding does with an output; leave this place out, or '
-                'untie the weights first'
-            )
-
-
 def _add_tie(
     place: Place, plan: SearchPlan, tie: Tie, linked: Sequence[Linked], keep: Tensor
 ) -> None:
@@ -280,7 +231,7 @@ def _needs_mask(member: Member) -> bool:
         return True
     return (
         member.axis == 'in'
-        and isinstance(module, _READERS)
+        and isinstance(module, READERS)
         and getattr(module, 'groups', 1) == 1
     )
 

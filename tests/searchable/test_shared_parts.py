@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import attending
 import networks
 import pytest
 import torch
@@ -44,7 +45,7 @@ class Pyramid(nn.Module):
 
 
 def tied_characters() -> nn.Module:
-    model = networks.Characters()
+    model = attending.Characters()
     model.head.weight = model.embed.weight
     return model
 
