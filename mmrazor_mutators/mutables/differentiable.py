@@ -34,7 +34,7 @@ def sort_out(
         InputError: What came by the name of logits or of a relaxation is none.
     """
     _check_lent(mutable, arch_param, relax)
-    if arch_param is not None or not inputs:
+    if arch_param is not None or not inputs or not mutable.reads_positional_logits:
         return inputs, arch_param, relax
     first, *others = inputs
     needs_logits = (
@@ -104,9 +104,15 @@ class DifferentiableMutable(MutableModule):
             runs by itself as long as no architecture parameter is lent.
         **kwargs: As for the mutable that this class is combined with.
 
+    Attributes:
+        reads_positional_logits: Whether logits may come by position, as in MMRazor 0.x;
+            otherwise all that does is for the choices.
+
     Raises:
         SearchSpaceError: An ``original`` that is no choice.
     """
+
+    reads_positional_logits = True
 
     def __init__(
         self, with_arch_param: bool = True, original: str | None = None, **kwargs: Any

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..structures import total
 
-__all__ = ['EmptyEncoder', 'ParallelSum', 'SelectedSum', 'Skip']
+__all__ = ['EmptyDecoder', 'EmptyEncoder', 'ParallelSum', 'SelectedSum', 'Skip']
 
 
 class ParallelSum(nn.Module):
@@ -73,3 +73,11 @@ class EmptyEncoder(nn.TransformerEncoder):
     def forward(self, src: Any, *inputs: Any, **kwargs: Any) -> Any:
         """Return ``src``, normalised where the encoder has a norm."""
         return src if self.norm is None else self.norm(src)
+
+
+class EmptyDecoder(nn.TransformerDecoder):
+    """An ``nn.TransformerDecoder`` all of whose layers are left out; it looks at none."""
+
+    def forward(self, tgt: Any, *inputs: Any, **kwargs: Any) -> Any:
+        """Return ``tgt``, normalised where the decoder has a norm."""
+        return tgt if self.norm is None else self.norm(tgt)

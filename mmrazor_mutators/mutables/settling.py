@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from ..typing import Subnet
 from .attention import SlimAttention
 from .layers import SearchableLayer, restore_layer
-from .plain import EmptyEncoder, Skip
+from .plain import EmptyDecoder, EmptyEncoder, Skip
 from .plan import Member, Tie, find_plans, set_plan
 from .sizes import DifferentiableKernel
 from .slicing import crop_kernel, keep_features, keep_slices
 from .subnet import match_subnet
 
 __all__ = ['members_by_layer', 'network_of', 'settle_layer']
+
+
+_EMPTY = {nn.TransformerEncoder: EmptyEncoder, nn.TransformerDecoder: EmptyDecoder}
 
 
 def _settle(
@@ -94,15 +97,16 @@ def _leave_out_skipped(network: nn.Module) -> None:
                 module.extend(kept)
 
 
-def _fit_encoders(network: nn.Module) -> None:
-    """Let encoders of PyTorch know of layers and heads that are gone."""
+def _fit_transformers(network: nn.Module) -> None:
+    """Let encoders and decoders of PyTorch know of layers and heads that are gone."""
     for module in network.modules():
-        if isinstance(module, nn.TransformerEncoder):
-            if not len(module.layers):
-                cast(Any, module).__class__ = EmptyEncoder
-            if any(isinstance(part, SlimAttention) for part in module.modules()):
-                # Nested tensors would reach attention that only takes others.
-                module.use_nested_tensor = False
+        for kind, empty in _EMPTY.items():
+            if isinstance(module, kind) and not len(cast(Any, module).layers):
+                cast(Any, module).__class__ = empty
+        slim = any(isinstance(part, SlimAttention) for part in module.modules())
+        if slim and isinstance(module, nn.TransformerEncoder):
+            # Nested tensors would reach attention that only takes others.
+            module.use_nested_tensor = False
 
 
 def _settle_kernel(
@@ -146,5 +150,5 @@ def network_of(
     for module in net.modules():
         set_plan(module, None)
     _leave_out_skipped(net)
-    _fit_encoders(net)
+    _fit_transformers(net)
     return net

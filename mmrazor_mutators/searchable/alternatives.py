@@ -27,17 +27,24 @@ class SearchableModule(DifferentiableOP):
 
     Args:
         **kwargs: As for :class:`DifferentiableOP`, with ``original``.
+
+    Attributes:
+        stood_for: The original, alone in a tuple.
     """
+
+    stood_for: tuple[nn.Module]
+
+    reads_positional_logits = False
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
-            held = self.__dict__.get('_modules', {}).get('choices')
-            original = self.__dict__.get('original')
-            if held is None or original not in held:
+            # It is asked for what it stood for also where that was not chosen for good.
+            stood_for = self.__dict__.get('stood_for')
+            if stood_for is None:
                 raise
-            return getattr(held[original], name)
+            return getattr(stood_for[0], name)
 
     @property
     def choice_kinds(self) -> tuple[str, ...]:
@@ -72,6 +79,7 @@ def build_alternatives(place: Place, like: Tensor) -> SearchableModule:
             module.eval()
     choices = {original: place.module, **others}
     built = SearchableModule(space_id=place.space_id, choices=choices, original=original)
+    built.stood_for = (place.module,)  # In a tuple, so that it is no child.
     built.training = place.module.training
     return built
 

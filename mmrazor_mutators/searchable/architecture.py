@@ -60,11 +60,12 @@ def build_searchable(
             raise ConfigError(
                 f"Expected `rules` to be a list of rules or 'suggest', but got {rules!r}"
             )
-        rules = suggest_rules(built, inputs)
-        if not rules:
+        rules = found = suggest_rules(built, inputs)
+        if not found:
+            reasons = ''.join(f' ({reason})' for reason in found.left_out)
             raise ConfigError(
-                f'Nothing is recognised in {type(built).__name__} that could be chosen; give '
-                f'`rules`, a list.\n{rules}'
+                f'Nothing is recognised in {type(built).__name__} that could be chosen'
+                f'{reasons}; give `rules`, a list'
             )
     return make_searchable(built, rules, inputs)
 

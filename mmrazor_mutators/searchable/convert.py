@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import UninitializedParameter
 
 from ..blame import one_line
 from ..copies import SavedBuffers
@@ -169,6 +170,19 @@ def _check_model(model: Any) -> None:
             raise SearchSpaceError(
                 f'There is a {type(module).__name__} {where}; make its `.module` searchable, '
                 'prepare the mutator, and wrap the supernet then'
+            )
+        scripted = isinstance(module, torch.jit.ScriptModule)
+        if scripted or type(module).__name__ == 'OptimizedModule':
+            what = repr(name) if name else 'The model'
+            way = 'torch.jit.script' if scripted else 'torch.compile'
+            raise SearchSpaceError(
+                f'{what} was made by {way}, so that its layers cannot change; make the module '
+                'searchable from which it was made, and compile the network that is exported'
+            )
+        if any(isinstance(p, UninitializedParameter) for p in module.parameters(False)):
+            raise InputError(
+                f'The lazy layer {name!r} does not know its features yet; call the model once '
+                'before it is made searchable'
             )
         if plan_of(module) is not None or isinstance(module, SearchableLayer):
             raise BindingError(

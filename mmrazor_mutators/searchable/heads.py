@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,11 @@ def add_heads(place: Place, plan: SearchPlan) -> None:
     if isinstance(values, (str, bytes)) or not values:
         raise SearchSpaceError(f'At {place}: expected a list of numbers of heads')
     for value in values:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and math.isfinite(value)
+        )
         fraction = isinstance(value, float) and 0 < value <= 1
         count = round(value * heads) if fraction else (int(value) if number else 0)
         if not 1 <= count <= heads or (number and not fraction and count != value):

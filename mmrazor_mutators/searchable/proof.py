@@ -16,6 +16,7 @@ from ..blame import one_line
 from ..copies import SavedBuffers
 from ..errors import SearchSpaceError
 from ..mutables import (
+    DifferentiableChannel,
     MutableModule,
     SearchPlan,
     build_search_spaces,
@@ -29,6 +30,9 @@ __all__ = ['prove', 'run', 'where']
 
 Choice = dict[str, str]
 """``{space_id: name}`` for all spaces."""
+
+
+_MIXES = 'since some operation mixes live and dead features'
 
 
 @contextmanager
@@ -129,13 +133,23 @@ def _blame(
     complaint: str,
 ) -> None:
     """Raise an error that names the place, if one by itself is enough to fail."""
+    with torch.random.fork_rng(devices=[]):
+        first = run(twin, plan, dtype)
+        torch.rand(1)
+        if _differs(run(twin, plan, dtype), first, exact=True):
+            raise SearchSpaceError(
+                f'{original_class(twin).__name__} draws random numbers in eval mode, so that '
+                'nobody can tell whether smaller networks compute the same; let it draw them '
+                'in training alone'
+            )
     for space_id, space in spaces.items():
         for name in space['choice_names']:
             found = _fails(twin, plan, {**original, space_id: name}, dtype)
             if found:
+                cure = '' if _MIXES in found else _cure(twin, plan, space_id)
                 raise SearchSpaceError(
                     f'In space {space_id!r}: the choice {name!r} cannot work: {found}; '
-                    f'{_cure(found)}leave it, or the place, out of the rule'
+                    f'{cure}leave it, or the place, out of the rule'
                 )
     raise SearchSpaceError(
         f'The choices of {", ".join(spaces)} work one by one, but not together: {complaint}; '
@@ -143,13 +157,42 @@ def _blame(
     )
 
 
-def _cure(complaint: str) -> str:
-    if 'invalid for input of size' in complaint:
-        return (
-            'its forward() writes a number of features down: let it say -1 there, or read '
-            'the number from its layers (from `num_heads` and `head_dim` in attention), or '
-        )
-    return ''
+def _cure(twin: nn.Module, plan: SearchPlan, space_id: str) -> str:
+    """Return what may help if features are chosen, as far as it can be told."""
+    mutables = [m for m in find_mutables(twin) if m.space_id == space_id]
+    if not all(isinstance(mutable, DifferentiableChannel) for mutable in mutables):
+        return ''
+    calls = _count_calls(twin, plan)
+    chosen = {id(mutable) for mutable in mutables}
+    for name, module in twin.named_modules():
+        inside = {id(part) for part in getattr(module, 'mutables', nn.Module()).children()}
+        if inside & chosen and calls.get(name, 1) > 1:
+            return (
+                f'{name!r} is called {calls[name]} times in a forward pass, so that the '
+                'features that it reads have to agree in all of its places: '
+            )
+    return (
+        'if code counts on a number of features, as view(-1, 256) does, let it say -1, or read '
+        'the number from its layers (`num_heads` and `head_dim` in attention); or '
+    )
+
+
+def _count_calls(model: nn.Module, plan: SearchPlan) -> dict[str, int]:
+    calls: dict[str, int] = {}
+
+    def count(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            calls[name] = calls.get(name, 0) + 1
+
+        return hook
+
+    handles = [m.register_forward_hook(count(name)) for name, m in model.named_modules()]
+    try:
+        run(model, plan, next((p.dtype for p in model.parameters()), None))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
 
 
 def _fails(
@@ -190,8 +233,5 @@ def _differs(found: Any, expected: Any, exact: bool) -> str | None:
         tolerance = 1e-6 if one.dtype == torch.float64 else 1e-2
         if not torch.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True):
             gap = float((one.double() - other.double()).abs().max())
-            return (
-                f'the exported network returns something else (by {gap:.3g}), since some '
-                'operation mixes live and dead features'
-            )
+            return f'the exported network returns something else (by {gap:.3g}), {_MIXES}'
     return None

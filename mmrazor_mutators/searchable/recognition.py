@@ -15,9 +15,10 @@ from ..mutables import SearchPlan
 from ..mutables.attention import head_layout
 from ..mutables.layers import CONVS, TRANSPOSED, is_norm, numeric_padding
 from .proof import run
+from .reach import check_linked
 from .rules import Place, Rule
 from .ties import TieFinder, num_features
-from .widths import check_linked, producers
+from .widths import producers
 
 __all__ = ['FRACTIONS', 'Suggestion', 'find_suggestions']
 

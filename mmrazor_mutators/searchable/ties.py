@@ -114,7 +114,8 @@ class TieFinder:
             return model(*args, **kwargs)
 
         graph = self._tp.DependencyGraph()
-        with warnings.catch_warnings(), torch.enable_grad():
+        forked = torch.random.fork_rng(devices=[])
+        with warnings.catch_warnings(), torch.enable_grad(), forked:
             warnings.simplefilter('ignore')
             try:
                 graph.build_dependency(

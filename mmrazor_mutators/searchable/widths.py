@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,21 +11,12 @@ from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
 from ..mutables import DifferentiableChannel, Member, SearchPlan, Tie, make_searchable_layer
-from ..mutables.layers import CONVS, TRANSPOSED, is_norm
+from ..mutables.layers import TRANSPOSED, is_norm, original_class
+from .reach import READERS, check_linked
 from .rules import Place
 from .ties import Linked, TieFinder, hidden_layers, num_features
 
-__all__ = ['add_width', 'check_linked', 'follow', 'mask_features', 'producers']
-
-_READERS = (*CONVS, *TRANSPOSED, nn.Linear)
-_ALIKE = (
-    nn.modules.batchnorm._BatchNorm,
-    nn.modules.instancenorm._InstanceNorm,
-    nn.GroupNorm,
-    nn.PReLU,
-    nn.Embedding,
-)
-"""Layers that treat each feature, or each group of them, by itself."""
+__all__ = ['add_width', 'follow', 'mask_features', 'producers']
 
 
 def follow(place: Place, model: nn.Module, finder: TieFinder) -> tuple[nn.Module, list[Linked]]:
@@ -39,7 +31,7 @@ def follow(place: Place, model: nn.Module, finder: TieFinder) -> tuple[nn.Module
         SearchSpaceError: A place in which no width can be chosen.
     """
     layer = place.module if place.kind == 'width' else _hidden_layer(place, finder)
-    if not isinstance(layer, (*_READERS, nn.Embedding)):
+    if not isinstance(layer, (*READERS, nn.Embedding)):
         raise SearchSpaceError(
             f'At {place}: expected a convolution, a linear layer or an embedding, whose '
             f'channels can be counted, but got {type(layer).__name__}'
@@ -93,9 +85,9 @@ def add_width(
 
 def _hidden_layer(place: Place, finder: TieFinder) -> nn.Module:
     """Return the first layer of a block whose features stay inside of it."""
-    if isinstance(place.module, _READERS):
+    if isinstance(place.module, READERS):
         return place.module
-    layers = [m for m in place.module.modules() if isinstance(m, _READERS)]
+    layers = [m for m in place.module.modules() if isinstance(m, READERS)]
     hidden = hidden_layers(finder, place.module, layers)
     if not hidden:
         raise SearchSpaceError(
@@ -137,13 +129,13 @@ def _widths(place: Place, layer: nn.Module, count: int) -> tuple[dict[int, Any],
 
 
 def _width_of(value: float, count: int, ins: int, expansion: bool) -> int:
-    if value <= 0:
+    if not 0 < value < math.inf:
         return 0
     if expansion:
         return round(value * ins)
-    return (
-        max(1, round(value * count)) if isinstance(value, float) and value <= 1 else int(value)
-    )
+    if isinstance(value, float) and value <= 1:
+        return max(1, round(value * count))
+    return int(value) if value == int(value) else 0
 
 
 def _valid_widths(linked: Sequence[Linked], count: int) -> list[int]:
@@ -179,46 +171,6 @@ def _alive(part: Linked, keep: Tensor) -> Tensor:
     return alive
 
 
-def check_linked(place: Place, model: nn.Module, linked: Sequence[Linked]) -> None:
-    """Refuse features that reach a layer in which they cannot be chosen.
-
-    Raises:
-        SearchSpaceError: Which layer that is.
-    """
-    names = {id(module): name for name, module in model.named_modules()}
-    owners: dict[int, set[int]] = {}
-    for module in model.modules():
-        for parameter in module._parameters.values():
-            if parameter is not None:
-                owners.setdefault(id(parameter), set()).add(id(module))
-    for part in linked:
-        module, name = part.module, names.get(id(part.module), '?')
-        if part.parameter is not None:
-            continue
-        reads = part.axis == 'in' and isinstance(module, _READERS)
-        writes = part.axis == 'out' and isinstance(module, (*_READERS, *_ALIKE))
-        if not (reads or writes or is_norm(module) or isinstance(module, _ALIKE)):
-            raise SearchSpaceError(
-                f'At {place}: its channels reach {name!r} ({type(module).__name__}), whose '
-                'features cannot be chosen; choose the width of a layer inside of a block, or '
-                '`heads` of attention'
-            )
-        count = num_features(module, part.axis)
-        if part.own and max(part.own) >= count:
-            raise SearchSpaceError(
-                f'At {place}: its channels reach {name!r} ({type(module).__name__}) through a '
-                f'reshape that mixes them with something else, so that its {count} features '
-                'cannot be told apart; leave this place out'
-            )
-        weight = module._parameters.get('weight')
-        if weight is not None and len(owners[id(weight)]) > 1:
-            raise SearchSpaceError(
-                f'At {place}: its channels reach {name!r}, which shares its weight with '
-                'another layer, as an embedding does with an output; leave this place out, or '
-                'untie the weights first'
-            )
-
-
 def _add_tie(
     place: Place, plan: SearchPlan, tie: Tie, linked: Sequence[Linked], keep: Tensor
 ) -> None:
@@ -232,6 +184,14 @@ def _add_tie(
         for part in linked
     ]
     readers = [member for member in members if _needs_mask(member)]
+    for member in readers:
+        for name, row in zip(tie.names, member.alive, strict=True):
+            if not row.any():
+                raise SearchSpaceError(
+                    f'At {place}: of its channels, {name!r} would leave none of those that a '
+                    f'{original_class(member.module).__name__} reads, which gets a part of '
+                    'them, as by chunk or a slice; leave this place out'
+                )
     if not any(member.axis == 'in' for member in members):
         raise SearchSpaceError(
             f'At {place}: no layer reads its channels, so that they are the output of the '
@@ -271,7 +231,7 @@ def _needs_mask(member: Member) -> bool:
         return True
     return (
         member.axis == 'in'
-        and isinstance(module, _READERS)
+        and isinstance(module, READERS)
         and getattr(module, 'groups', 1) == 1
     )
 

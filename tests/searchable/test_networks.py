@@ -19,7 +19,6 @@ from mmrazor_mutators.mutables import SearchableLayer, find_mutables
 FORBIDDEN = (mm.MutableModule, SearchableLayer)
 
 case = pytest.mark.parametrize('name', networks.CASES)
-learning = pytest.fixture(toys.mutator_of, params=toys.LEARNING_MUTATORS, name='learning')
 
 
 def double(x: Tensor) -> Tensor:
@@ -143,38 +142,6 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
         assert_close(
             (grad * direction).sum(), (ahead - behind) / (2 * step), rtol=1e-5, atol=1e-6
         )
-
-
-def test_every_mutator_searches_every_kind(learning: str) -> None:
-    """Of those that need no further preparation of their spaces."""
-    for name in networks.CASES:
-        supernet, mutator, x = converted(name, learning)
-        mutator.on_epoch(0, 2)
-        supernet(x).square().sum().backward()
-        with_grad = [p for p in mutator.arch_params.values() if p.grad is not None]
-        assert with_grad, name
-        subnet = mutator.search_subnet()
-        net = mutator.export_subnet(supernet, subnet)
-        supernet.eval()
-        with mutator.mixing(one_hot(mutator, subnet)):
-            assert_close(net.eval()(x), supernet(x), rtol=1e-9, atol=1e-9)
-
-
-@case
-def test_paths_are_drawn_by_masks_too(name: str) -> None:
-    chosen = networks.CASES[name]
-    torch.manual_seed(1)
-    model, x = chosen.build().double(), double(chosen.inputs())
-    plain = copy.deepcopy(model).eval()
-    supernet = mm.make_searchable(model, chosen.rules(), x).eval()
-    mutator = mm.OneShotMutator()
-    mutator.prepare_from_supernet(supernet)
-    for seed in range(3):
-        subnet = mutator.random_subnet(seed)
-        mutator.set_subnet(subnet)
-        assert_close(supernet(x), mutator.export_subnet(supernet, subnet)(x))
-    mutator.release(supernet)
-    assert supernet(x).equal(plain(x))  # The original runs again.
 
 
 @case

@@ -41,7 +41,9 @@ WIDTHS = {
     'efficient': '0 1.project 2.project 1.expand.0 1.depthwise 1.gate.reduce 1.gate.expand '
     '2.expand.0 2.depthwise 2.gate.reduce 2.gate.expand',
     'encoder': '',
+    'translator': '',
 }
+TRANSLATING = ['encoder.layers.0', 'decoder.layers.0', 'decoder.layers.1']
 RESNET = WIDTHS['resnet'].split()
 OTHERS: dict[str, dict[str, dict[str, Any]]] = {
     'resnet': {
@@ -73,6 +75,14 @@ OTHERS: dict[str, dict[str, dict[str, Any]]] = {
         'ffn': {f'encoder.layers.{i}.linear1': FRACTIONS for i in range(2)},
         'heads': {f'encoder.layers.{i}.self_attn': [1, 2, 4] for i in range(2)},
         'depth': {f'encoder.layers.{i}': True for i in range(2)},
+    },
+    'translator': {
+        'ffn': {f'pair.{layer}.linear1': FRACTIONS for layer in TRANSLATING},
+        'heads': {
+            **{f'pair.{layer}.self_attn': [1, 2, 4] for layer in TRANSLATING},
+            **{f'pair.{layer}.multihead_attn': [1, 2, 4] for layer in TRANSLATING[1:]},
+        },
+        'depth': {f'pair.{layer}': True for layer in TRANSLATING},
     },
 }
 

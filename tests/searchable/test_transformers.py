@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import attending
 import networks
 import pytest
 import torch
@@ -42,8 +43,8 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_layers_computed_in_one_call_are_those_chosen(
     heads: str, ffn: str, calls: list[int]
 ) -> None:
-    x = networks.padded_tokens()
-    model, mutator = searched(networks.Encoder().double().eval(), x)
+    x = attending.padded_tokens()
+    model, mutator = searched(attending.Encoder().double().eval(), x)
     subnet = {place: {'chosen': ['keep']} for place in PLACES}
     for place in PLACES:
         subnet[f'{place}:ffn'] = {'chosen': [ffn]}
@@ -68,8 +69,8 @@ def test_layers_computed_in_one_call_are_those_chosen(
 
 @pytest.mark.parametrize('with_norm', [False, True])
 def test_an_encoder_may_lose_all_layers(with_norm: bool) -> None:
-    x = networks.padded_tokens()
-    model = networks.Encoder().eval()
+    x = attending.padded_tokens()
+    model = attending.Encoder().eval()
     model.encoder.norm = nn.LayerNorm(8, bias=False) if with_norm else None
     norm = copy.deepcopy(model.encoder.norm) or nn.Identity()
     model, mutator = searched(model, x)
@@ -80,16 +81,28 @@ def test_an_encoder_may_lose_all_layers(with_norm: bool) -> None:
     assert_close(model.embed(x), net.embed(x))
 
 
+def test_a_decoder_may_lose_all_layers() -> None:
+    case = networks.CASES['translator']
+    x = case.inputs()
+    model, mutator = searched(case.build().eval(), x, case.rules())
+    places = [f'pair/{part}/layers/{i}' for part, i in (('encoder', 0), ('decoder', 0))]
+    places.append('pair/decoder/layers/1')
+    net = mutator.export_subnet(model, {place: {'chosen': ['skip']} for place in places})
+    expected = net.head(net.pair.decoder.norm(net.embed(x).flip(1)))
+    assert_close(net(x), expected)
+    assert len(net.pair.decoder.layers) == len(net.pair.encoder.layers) == 0
+
+
 @pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors:UserWarning')
 def test_fewer_heads_take_no_nested_tensors() -> None:
     whole = torch.randint(1, 11, (3, 6))
-    model = networks.Encoder().double().eval()
+    model = attending.Encoder().double().eval()
     model.encoder.use_nested_tensor = True
     # No padding in the example, so that nothing is in the way.
     model, mutator = searched(model, whole, RULES[:1])
     subnet = {f'{PLACES[0]}/self_attn': 'h4', f'{PLACES[1]}/self_attn': 'h2'}
     net = mutator.export_subnet(model, {k: {'chosen': [v]} for k, v in subnet.items()})
-    x = networks.padded_tokens()
+    x = attending.padded_tokens()
     expected = net(x).detach()
     with torch.no_grad():
         assert_close(net(x), expected, rtol=1e-6, atol=1e-9)
