@@ -16,7 +16,19 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / 'mmrazor_mutators'
 
 ROOMS: list[tuple[int, set[str]]] = [
-    (0, {'blame', 'checks', 'distributed', 'errors', 'functional', 'interrupts', 'typing'}),
+    (
+        0,
+        {
+            'blame',
+            'checks',
+            'distributed',
+            'documents',
+            'errors',
+            'functional',
+            'interrupts',
+            'typing',
+        },
+    ),
     # What goes around a forward pass needs nothing of the house.
     (0, {'copies', 'recomputation', 'sharing', 'structures'}),
     (1, {'builder', 'host', 'registry', 'version'}),

@@ -207,7 +207,7 @@ def _write(path: Path, state: Mapping[str, Any]) -> None:
 def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f'The evolution {str(path)!r} cannot be read: {error}; remove the file to begin it '
             'anew'
