@@ -22,6 +22,7 @@ ROOMS: list[tuple[int, set[str]]] = [
             'blame',
             'checks',
             'distributed',
+            'documents',
             'durable',
             'errors',
             'functional',

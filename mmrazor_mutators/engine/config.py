@@ -11,8 +11,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from ..documents import read_text
 from ..errors import ConfigError, NASError, did_you_mean
 from ..host import RUNNER_PARTS
+from ..host.data_files import SUFFIXES, check_data_config, data_only
 from ..migration.v0_config import is_legacy_config, report, translated
 from ..registry import SCOPE
 from .data_entries import check_data_sets
@@ -30,7 +32,8 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
 
     Args:
         path: A Python (or YAML or JSON) config in mmengine's sense; one of
-            MMRazor v0.2.0 is translated.
+            MMRazor v0.2.0 is translated.  YAML and JSON run no code except for
+            what their ``custom_imports`` name.
         options: ``'a.b=value'`` each; the value is read as Python where it
             can be, ``true`` and ``false`` as well, and as a string otherwise.
 
@@ -45,8 +48,14 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
     name = os.fspath(path)
     if not Path(name).is_file():
         raise ConfigError(f'There is no config file {name!r}; ready ones lie in configs/')
+    is_data = name.endswith(SUFFIXES)
     try:
-        cfg = Config.fromfile(name)
+        if is_data:
+            read_text(name)
+        with data_only():
+            cfg = Config.fromfile(name)
+        if is_data:
+            check_data_config(cfg.to_dict())
     except NASError:
         raise
     except SyntaxError as error:

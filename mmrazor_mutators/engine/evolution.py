@@ -227,7 +227,7 @@ def _read(path: Path) -> Any:
         told = state.pop(_CHECKSUM, None) if isinstance(state, dict) else None
         if told is not None and told != _checksum(state):
             raise ValueError('its checksum is not that of what was written')
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(
             f'The evolution {str(path)!r} cannot be read: {error}; remove the file to begin it '
             'anew'

@@ -197,7 +197,10 @@ def _check_checkpoints(hooks: Mapping[str, Any]) -> None:
                 f'The entry `default_hooks.checkpoint` takes no {key!r}; '
                 f'{did_you_mean(str(key), _CHECKPOINTS)}'
             )
-        _check(f'default_hooks.checkpoint.{key}', value, _CHECKPOINTS[key])
+        path, (fits, what) = f'default_hooks.checkpoint.{key}', _CHECKPOINTS[key]
+        if value is None and key in ('interval', 'max_keep_ckpts'):
+            raise ConfigError(f'Expected `{path}` to be {what}, but got None')
+        _check(path, value, (fits, what))
 
 
 def _check_loader(name: str, loader: Any) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 from torch import Tensor, nn
 
+from ..documents import read_yaml
 from ..errors import BindingError, ConfigError, InputError, did_you_mean
 from ..functional import (
     expected_cost,
@@ -222,10 +221,7 @@ def _read_table(costs: Any) -> dict[str, Any]:
     source = ''
     if isinstance(costs, (str, os.PathLike)):
         source = f' in {os.fspath(costs)!r}'
-        try:
-            costs = yaml.safe_load(Path(costs).read_text(encoding='utf-8'))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f'The costs{source} cannot be read: {error}') from error
+        costs = read_yaml(costs, 'file of costs', ConfigError)
     if not isinstance(costs, Mapping) or not costs:
         raise ConfigError(
             f'Expected `costs`{source} to be a mapping {{choice: cost}} or '

@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 from mmengine.config import Config
 
+from ..documents import read_yaml
 from ..errors import ConfigError, NASError, SubnetError
+from ..host.data_files import data_only
 from ..typing import Subnet
 from .config_text import config_text
 from .v0_config import is_legacy_config, translated
@@ -46,7 +48,7 @@ def migrate(path: str | os.PathLike[str], base_dir: str | None = None) -> tuple[
         raise ConfigError(f'Expected --base-dir to be a directory, but got {base_dir!r}')
     notes: list[str] = []
     if Path(name).suffix in ('.yaml', '.yml', '.json'):
-        content = _load_yaml(name)
+        content = read_yaml(name, 'file', ConfigError)
         if not isinstance(content, Mapping) or not {'model', 'algorithm'} & content.keys():
             subnet = convert_subnet(content, notes)
             return yaml.safe_dump(subnet, sort_keys=False), notes
@@ -116,15 +118,6 @@ def convert_subnet(content: Any, notes: list[str]) -> Subnet:
     return subnet
 
 
-def _load_yaml(name: str) -> Any:
-    try:
-        return yaml.safe_load(Path(name).read_text(encoding='utf-8'))
-    except OSError as error:
-        raise ConfigError(f'Cannot read {name!r}: {error.strerror}') from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f'The file {name!r} is not valid YAML: {error}') from error
-
-
 def read_with_bases(name: str, base_dir: str | None, notes: list[str]) -> Config:
     """Read a config whose bases may be named by their package, which is not imported.
 
@@ -139,7 +132,8 @@ def read_with_bases(name: str, base_dir: str | None, notes: list[str]) -> Config
     with tempfile.TemporaryDirectory() as folder:
         try:
             copy = _localized(Path(name), base_dir, Path(folder), notes, ())
-            cfg = Config.fromfile(copy, use_predefined_variables=False)
+            with data_only():
+                cfg = Config.fromfile(copy, use_predefined_variables=False)
         except NASError:
             raise
         except Exception as error:  # A config is code, which may raise anything.

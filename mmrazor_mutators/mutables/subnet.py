@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 from torch import nn
 
+from ..documents import read_yaml
 from ..durable import write_durably
 from ..errors import SubnetError, did_you_mean
 from ..typing import Subnet
@@ -17,6 +18,8 @@ from .base import MutableModule
 from .spaces import find_chosen, find_mutables
 
 __all__ = ['dump_subnet', 'load_subnet', 'match_subnet']
+
+_HINT = '. A search writes one as subnet.yaml into its work directory'
 
 
 def match_subnet(
@@ -75,22 +78,12 @@ def _chosen_of(mutable: MutableModule, subnet: Subnet) -> tuple[str, ...]:
 
 
 def load_subnet(path: str | os.PathLike[str]) -> Subnet:
-    """Read a subnet from a YAML (or JSON) file.
+    """Read a subnet from a YAML (or JSON) file, of at most 1 MiB.
 
     Raises:
         SubnetError: A missing or unreadable file, or one that holds no subnet.
     """
-    try:
-        content: Any = yaml.safe_load(Path(path).read_text(encoding='utf-8'))
-    except OSError as error:
-        raise SubnetError(
-            f'Cannot read the subnet file {os.fspath(path)!r}: {error.strerror}. A search '
-            'writes one as subnet.yaml into its work directory'
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SubnetError(
-            f'The subnet file {os.fspath(path)!r} is not valid YAML: {error}'
-        ) from error
+    content: Any = read_yaml(path, 'subnet file', SubnetError, _HINT)
     if not isinstance(content, dict) or not content:
         raise SubnetError(
             f'Expected the subnet file {os.fspath(path)!r} to hold a mapping '

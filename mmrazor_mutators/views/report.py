@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
 from rich.table import Table
 
+from ..documents import read_json
 from ..engine.jobs import Result
 from ..errors import ConfigError
 
@@ -21,16 +21,19 @@ def load_results(path: Path) -> list[Result]:
     Raises:
         ConfigError: A file that is missing or holds no results.
     """
+    content = read_json(path, 'results file', ConfigError)
     try:
-        content = json.loads(path.read_text(encoding='utf-8'))
-        return [Result(**entry) for entry in (content['found'], *content['random'])]
-    except OSError as error:
-        raise ConfigError(f'Cannot read the results {str(path)!r}: {error.strerror}') from error
-    except (ValueError, KeyError, TypeError) as error:
+        results = [Result(**entry) for entry in (content['found'], *content['random'])]
+        for result in results:
+            fits = isinstance(result.name, str) and type(result.parameters) is int
+            if not fits or not isinstance(result.accuracy, (int, float)):
+                raise TypeError(f'{result} is no result')
+    except (KeyError, TypeError) as error:
         raise ConfigError(
             f'Expected {str(path)!r} to be the results.json of a retraining, but '
             f'{type(error).__name__}: {error}'
         ) from error
+    return results
 
 
 def results_table(results: Sequence[Result]) -> Table:

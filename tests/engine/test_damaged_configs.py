@@ -62,6 +62,7 @@ CLIP = 'optim_wrapper.architecture.clip_grad'
         ('default_hooks', 3, '`default_hooks` to be a dict of dicts .*, but got 3'),
         ('default_hooks.checkpoint.max_kep', 3, "takes no 'max_kep'; did you mean 'max_keep"),
         ('default_hooks.checkpoint.max_keep_ckpts', {}, r'a whole number, but got \{\}'),
+        ('default_hooks.checkpoint.max_keep_ckpts', None, 'a whole number, but got None'),
         ('model.mutator', 'DartsMutator', "dict with a `type`, but got 'DartsMutator'"),
         ('model.init_cfg', 3, '`model.init_cfg` to be a dict, or a list of dicts, but got 3'),
         ('randomness', 'x', "`randomness` to be a dict, but got 'x'"),

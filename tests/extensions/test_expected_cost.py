@@ -298,10 +298,12 @@ def test_tables_that_are_no_tables(tmp_path: Any) -> None:
     with pytest.raises(ConfigError, match=r"mixes both: 'b' is 3"):
         ExpectedCost({'a': {'x': 1}, 'b': 3}, ref=1)
     path = tmp_path / 'costs.yaml'
-    with pytest.raises(ConfigError, match=r"in '.*costs.yaml' cannot be read: .*No such file"):
+    with pytest.raises(
+        ConfigError, match=r"Cannot read the file of costs '.*costs.yaml': No such file"
+    ):
         ExpectedCost(path, ref=1)
     path.write_text('a: [')
-    with pytest.raises(ConfigError, match='cannot be read: while parsing'):
+    with pytest.raises(ConfigError, match='is not valid YAML: while parsing'):
         ExpectedCost(path, ref=1)
     path.write_text('a: fast')
     with pytest.raises(ConfigError, match=r"costs.yaml': .* 'a' to be .* but got 'fast'"):

@@ -149,7 +149,7 @@ def test_a_path_through_a_file_or_onto_a_folder(path: str, tmp_path: Path) -> No
         (None, r'Cannot read .*subnet\.yaml.*No such file.*subnet\.yaml into its work'),
         (b'a: [1', r'subnet\.yaml.* is not valid YAML: .*line'),
         (b'a: !!python/object:os.system x', r'not valid YAML: .*python/object'),
-        (b'\xff\xfe\x00a', r'subnet\.yaml.* is not valid YAML'),
+        (b'\xff\xfe\x00a', r'subnet\.yaml.* is no text in UTF-8'),
         (b'', r'subnet\.yaml.* hold a mapping .* holds NoneType'),
         (b'{}', 'hold a mapping .* holds dict'),
         (b'- a\n- b\n', 'hold a mapping .* holds list'),
