@@ -57,7 +57,7 @@ class OneShotMutator(BaseMutator):
         SearchSpaceError: ``ignore_choices`` is no list of names.
 
     >>> import mmrazor_mutators as mm
-    >>> from torch import nn
+    >>> import torch
     >>> choices = dict(skip=nn.Identity(), relu=nn.ReLU())
     >>> supernet = mm.OneShotOP(space_id='a', choices=choices)
     >>> mutator = mm.OneShotMutator()
