@@ -23,9 +23,6 @@ __all__ = [
     'subnet_of',
 ]
 
-_TRIES = 1000
-"""How often another mask is drawn; some draw the same one always."""
-
 Masks = dict[str, Tensor]
 """``{space_id: mask}``, 1 where a choice runs and 0 elsewhere, shape ``(num_choices,)``."""
 
@@ -111,6 +108,7 @@ def mutate_masks(
     draw: Callable[[str], Tensor],
     prob: float,
     generator: Generator | None = None,
+    tries: int = 1000,
 ) -> Masks:
     """Return masks that differ in some spaces, in at least one where there is a free one.
 
@@ -120,6 +118,7 @@ def mutate_masks(
         draw: Draws a mask of a space.
         prob: Of another mask in each free space, from 0 to 1.
         generator: Where to draw the spaces from.
+        tries: How often another mask is drawn in each, at most.
 
     Raises:
         ConfigError: ``prob`` is no probability.
@@ -131,7 +130,7 @@ def mutate_masks(
         hits[torch.randint(len(free), (1,), generator=generator)] = True
     mutated = dict(masks)
     for space_id, hit in zip(free, hits.tolist(), strict=True):
-        for _ in range(_TRIES if hit else 0):
+        for _ in range(tries if hit else 0):
             mutated[space_id] = draw(space_id)
             if not mutated[space_id].equal(masks[space_id]):
                 break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
 from torch import Generator, Tensor, nn
@@ -56,7 +57,7 @@ class OneShotMutator(BaseMutator):
         SearchSpaceError: ``ignore_choices`` is no list of names.
 
     >>> import mmrazor_mutators as mm
-    >>> from torch import nn
+    >>> import torch
     >>> choices = dict(skip=nn.Identity(), relu=nn.ReLU())
     >>> supernet = mm.OneShotOP(space_id='a', choices=choices)
     >>> mutator = mm.OneShotMutator()
@@ -220,13 +221,9 @@ class OneShotMutator(BaseMutator):
             if int((self._weights_of(space_id) > 0).sum()) > space['num_chosen']
         ]
         with self._agreed(generator):
-            return mutate_masks(
-                masks,
-                free,
-                lambda space_id: self._mask(space_id, True, generator),
-                prob,
-                generator,
-            )
+            draw = partial(self._mask, searching=True, generator=generator)
+            tries = 20 if self._draws_itself else 1000  # It may draw always the same.
+            return mutate_masks(masks, free, draw, prob, generator, tries)
 
     def crossover(
         self,
@@ -268,10 +265,13 @@ class OneShotMutator(BaseMutator):
     def _mask(self, space_id: str, searching: bool, generator: Generator | None) -> Tensor:
         """Return :meth:`get_random_mask` of a space, inside of one agreement for all spaces."""
         space = self.search_spaces[space_id]
-        if type(self).get_random_mask is OneShotMutator.get_random_mask:
+        if not self._draws_itself:
             return self._draw(space, generator)
-        mask: Tensor = call_drawing(self.get_random_mask, space, searching, generator=generator)
-        return mask
+        return call_drawing(self.get_random_mask, space, searching, generator=generator)
+
+    @property
+    def _draws_itself(self) -> bool:
+        return type(self).get_random_mask is not OneShotMutator.get_random_mask
 
     def live_part(self, subnet: Subnet) -> Subnet:
         """Return a subnet without the spaces inside of choices that are not made."""
