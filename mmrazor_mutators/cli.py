@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import signal
 import sys
 import tempfile
 import traceback
@@ -249,8 +248,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0, or 2 for what the user can mend, 1 for an error of the library, and 128
-        and its number for a signal: 130 after Ctrl-C, 143 after SIGTERM.
+        0, or 2 for what the user can mend, 1 for an error of the library, and 128 plus
+        its number after a signal.
     """
     args = _parser().parse_args(arguments)
     try:
@@ -266,17 +265,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f'error: {one_line(error) if in_worker else error}')
         return 2
     except KeyboardInterrupt as error:
-        number = getattr(error, 'number', signal.SIGINT)
-        if _rank() != 0:
-            return 128 + number
         words = [*(sys.argv[1:] if arguments is None else arguments)]
-        again = shlex.join(['mmrazor-mutators', *words])
         # Before --cfg-options, which takes all that follows.
         if hasattr(args, 'resume') and not args.resume:
-            again = shlex.join(['mmrazor-mutators', words[0], '--resume', *words[1:]])
-        saved = getattr(error, 'saved', '') or 'what was written stays'
-        _complain(f'ended by {signal.Signals(number).name}; {saved}. Go on with: {again}')
-        return 128 + number
+            words.insert(1, '--resume')
+        what = str(error) or 'ended by SIGINT; what was written stays'
+        if _rank() == 0:
+            _complain(f'{what}. Go on with: {shlex.join(["mmrazor-mutators", *words])}')
+        return 128 + int(getattr(error, 'number', 2))
     except Exception as error:
         if args.traceback:
             raise
