@@ -6,7 +6,6 @@ import argparse
 import importlib
 import os
 import shlex
-import signal
 import sys
 import tempfile
 import traceback
@@ -217,8 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        0, or 2 for what the user can mend, 1 for an error of the library, and 128
-        and its number for a signal: 130 after Ctrl-C, 143 after SIGTERM.
+        0, or 2 for what the user can mend, 1 for an error of the library, and 128 plus
+        its number after a signal.
     """
     args = build_parser(_VERBS).parse_args(arguments)
     try:
@@ -236,14 +235,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f'error: {one_line(error) if in_worker(error) else error}')
         return 2
     except KeyboardInterrupt as error:
-        number = getattr(error, 'number', signal.SIGINT)
-        if _rank() != 0:
-            return 128 + number
         words = [*(sys.argv[1:] if arguments is None else arguments)]
-        saved = getattr(error, 'saved', '') or 'what was written stays'
-        how = _how_to_go_on(args, words)
-        _complain(f'ended by {signal.Signals(number).name}; {saved}. {how}')
-        return 128 + number
+        what = str(error) or 'ended by SIGINT; what was written stays'
+        if _rank() == 0:
+            _complain(f'{what}. {_how_to_go_on(args, words)}')
+        return 128 + int(getattr(error, 'number', 2))
     except BrokenPipeError:
         # Whoever read the output, such as `head`, has had enough of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

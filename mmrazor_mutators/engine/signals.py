@@ -30,7 +30,7 @@ class Interrupted(KeyboardInterrupt):
         self.number = number
         self.saved = saved
         name = signal.Signals(number).name
-        super().__init__(f'{name}{f": {saved}" if saved else ""}')
+        super().__init__(f'ended by {name}; {saved or "what was written stays"}')
 
 
 class Requests:

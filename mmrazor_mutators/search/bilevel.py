@@ -53,10 +53,9 @@ class BilevelSearch(Predictions):
         loss_fn: ``(outputs, targets) -> scalar``.
         weight_optimizer: Over parameters of the supernet.
         arch_optimizer: Over ``mutator.arch_params.values()``.
-        hypergradient: ``'first_order'``, ``'finite_difference'``,
-            ``'exact'``, ``'neumann'``, ``'cg'``, or a config such as ``dict(type='cg')``.
-        grad_clip: Largest norm of the gradient of all weights together;
-            ``None`` for no limit.
+        hypergradient: ``'first_order'``, ``'finite_difference'``, ``'exact'``,
+            ``'neumann'``, ``'cg'``, or a config such as ``dict(type='cg')``.
+        grad_clip: Largest norm of the gradient of all weights together; ``None`` for no limit.
         arch_start_epoch: First epoch with architecture steps.
         arch_interval: Take an architecture step in every n-th step only.
         single_level: Whether both are stepped on the training batch at once, by one backward
