@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import mmrazor_mutators as mm
+from mmrazor_mutators.searchable.rules import KINDS
 from mmrazor_mutators.sharing import run_candidate
 
 DOCS = Path(__file__).resolve().parents[1] / 'docs'
@@ -48,6 +49,20 @@ def test_your_own_algorithm() -> None:
     op = told['RectifiedConv'](in_channels=4, out_channels=4).double()
     x, weight = torch.randn(2, 4, 5, 5).double(), torch.tensor(0.3).double()
     torch.testing.assert_close(run_candidate(op, x, weight), weight * op(x))
+
+
+def test_any_network(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (DOCS / 'any_network.md').read_text(encoding='utf-8')
+    torch.manual_seed(0)
+    told: dict[str, Any] = {}
+    for _, code in BLOCK.findall(text):
+        exec(compile(code, 'any_network.md', 'exec'), told)
+    (printed,) = re.findall(r'```text\n(.*?)```', text, re.DOTALL)
+    assert capsys.readouterr().out == printed
+    small, x = told['small'], told['images']
+    assert small(x).shape == (16, 10)
+    rows = re.findall(r'^\| `(\w+)` \|', text, re.MULTILINE)
+    assert {*rows} == {*KINDS}
 
 
 def test_the_list_of_algorithms_is_up_to_date() -> None:
