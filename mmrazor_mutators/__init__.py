@@ -51,6 +51,7 @@ __all__ = [
     'DifferentiableChannel',
     'DifferentiableEdge',
     'DifferentiableKernel',
+    'DifferentiableMutable',
     'DifferentiableMutator',
     'DifferentiableOP',
     'DifferentiableValue',
