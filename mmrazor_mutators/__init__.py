@@ -52,6 +52,7 @@ __all__ = [
     'DifferentiableChannel',
     'DifferentiableEdge',
     'DifferentiableKernel',
+    'DifferentiableMutable',
     'DifferentiableMutator',
     'DifferentiableOP',
     'DifferentiableValue',

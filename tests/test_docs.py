@@ -33,7 +33,7 @@ def registries_kept() -> Any:
 def test_your_own_algorithm() -> None:
     text = (DOCS / 'your_own_algorithm.md').read_text(encoding='utf-8')
     blocks = [code for skipped, code in BLOCK.findall(text) if not skipped]
-    assert len(blocks) == 4
+    assert len(blocks) == 6
     lines = [line for line in blocks[0].splitlines() if line.strip()]
     assert len(lines) <= 15
     told: dict[str, Any] = {}
@@ -46,6 +46,10 @@ def test_your_own_algorithm() -> None:
     logits = told['mutator'].arch_params.values()
     torch.testing.assert_close(told['penalty'], 0.1 * sum((p**2).sum() for p in logits))
     assert told['scores'].shape == (8, 10)
+    maps, chosen = torch.randn(1, 2, 8, 8), told['rates']['dilation']['chosen']
+    told['sampler'].deploy_subnet(told['dilated'], told['rates'])
+    assert told['plain'][0].rate == int(chosen[0].removeprefix('d'))
+    torch.testing.assert_close(told['plain'](maps), told['dilated'](maps))
     op = told['RectifiedConv'](in_channels=4, out_channels=4).double()
     x, weight = torch.randn(2, 4, 5, 5).double(), torch.tensor(0.3).double()
     torch.testing.assert_close(run_candidate(op, x, weight), weight * op(x))

@@ -77,7 +77,10 @@ class MutableModule(BaseModule):
         """Run what is chosen."""
 
     def set_choice_names(self, names: Iterable[str]) -> None:
-        """Take over the names of the choices.
+        """Say what can be chosen; the constructor of a subclass calls this once.
+
+        Args:
+            names: As they will stand in subnets, in the order of the logits.
 
         Raises:
             SearchSpaceError: Names that are no strings or not distinct, or fewer of them than

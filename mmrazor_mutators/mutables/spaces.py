@@ -71,12 +71,17 @@ def build_search_spaces(supernet: nn.Module) -> SearchSpaces:
         has shape ``(num_choices,)``.
 
     Raises:
-        SearchSpaceError: No mutable at all, an id that is used for different
-            choices, or a mutable inside another one of the same space.
+        SearchSpaceError: No mutable at all, one without choices, an id that is used for
+            different choices, or a mutable inside another one of the same space.
     """
     spaces: SearchSpaces = {}
     for mutable in find_mutables(supernet):
         space_id = mutable.space_id
+        if not mutable.full_choice_names:
+            raise SearchSpaceError(
+                f'In space {space_id!r}: a {type(mutable).__name__} has no choices; its '
+                'constructor has to call set_choice_names(names) once it knows them'
+            )
         if space_id not in spaces:
             spaces[space_id] = {
                 'modules': [mutable],
