@@ -65,6 +65,11 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
         sub.add_argument(
             '--resume', action='store_true', help='go on from the latest checkpoint'
         )
+        sub.add_argument(
+            '--resume-changed',
+            action='store_true',
+            help='go on although space, mutator, optimizer, seed or batches differ from before',
+        )
         sub.add_argument('--seed', type=int, help="instead of the config's")
         sub.add_argument(
             '--launcher', choices=('none', 'pytorch'), default='none', help='under torchrun'

@@ -33,7 +33,7 @@ def _search(args: argparse.Namespace) -> None:
     _seed(cfg, args.seed)
     work_dir = _work_dir(args, cfg)
     console = Console()
-    subnet = search(cfg, work_dir, resume=args.resume, launcher=args.launcher, console=console)
+    subnet = search(cfg, work_dir, **_resuming(args), launcher=args.launcher, console=console)
     if _rank() == 0:
         console.print(subnet_table(subnet))
         path = shlex.quote(str(work_dir / 'subnet.yaml'))
@@ -61,7 +61,7 @@ def _retrain(args: argparse.Namespace) -> None:
         subnet,
         work_dir,
         compare_random=args.compare_random,
-        resume=args.resume,
+        **_resuming(args),
         launcher=args.launcher,
         console=console,
     )
@@ -165,11 +165,16 @@ def _how_to_go_on(args: argparse.Namespace, words: list[str]) -> str:
     folder = getattr(args, 'begun_in', None)
     if folder is None or not any(folder.rglob('*.pth')):
         return f'Start again with: {shlex.join(["mmrazor-mutators", *words])}'
-    if not args.resume:
+    if not args.resume and not getattr(args, 'resume_changed', False):
         # Before --cfg-options, which takes all that follows.
         words = [words[0], '--resume', *words[1:]]
     again = shlex.join(['mmrazor-mutators', *words])
     return f'Go on with: {again}'
+
+
+def _resuming(args: argparse.Namespace) -> dict[str, bool]:
+    changed = args.resume_changed
+    return {'resume': args.resume or changed, 'resume_changed': changed}
 
 
 def _seed(cfg: Any, seed: int | None) -> None:

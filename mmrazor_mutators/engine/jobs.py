@@ -25,6 +25,8 @@ from . import signals
 from .checkpoints import has_begun
 from .config import retrain_config
 from .hooks import EpochSeedHook, PeakMemoryHook, ProgressHook, SearchSubnetHook
+from .lock import alone_in_work_dir
+from .resuming import BeginHook, check_same_run, config_text
 from .runner import build_runner
 
 __all__ = ['Result', 'retrain', 'search']
@@ -45,11 +47,13 @@ class Result(NamedTuple):
 
 
 @signals.listening()
+@alone_in_work_dir
 def search(
     cfg: Config,
     work_dir: Path,
     *,
     resume: bool = False,
+    resume_changed: bool = False,
     launcher: str = 'none',
     console: Console | None = None,
 ) -> Subnet:
@@ -60,6 +64,7 @@ def search(
         work_dir: Where to write ``subnet.yaml``, ``config.py``, the log and
             the checkpoints, of which ``last.pth`` is the last.
         resume: Whether to go on from the latest checkpoint in ``work_dir``.
+        resume_changed: Whether to do so although the config decides otherwise.
         launcher: ``'none'`` or ``'pytorch'``.
         console: Where to show the progress.
 
@@ -76,18 +81,19 @@ def search(
             'Expected `model` to be a search, but it has no mutator or says retraining=True; '
             'see configs/darts/digits.py'
         )
-    prepare_work_dir(work_dir, cfg, resume)
+    begin = prepare_work_dir(work_dir, cfg, resume, resume_changed)
     progress = ProgressHook('search', console=console)
     learns = hasattr(model.mutator, 'arch_params')
     if learns or isinstance(model, SPOS):
         memory = PeakMemoryHook(progress.console)
         # Of a one-shot search nothing is known before its evolution.
         found = [SearchSubnetHook()] if learns else []
-        hooks = [EpochSeedHook(), *found, progress, memory]
+        hooks = [begin, EpochSeedHook(), *found, progress, memory]
         runner = build_runner(cfg, model, work_dir, hooks, resume=resume, launcher=launcher)
         train(runner, progress)
     else:
         name = type(model.mutator).__name__
+        begin.before_train()
         progress.console.print(f'{name} has no architecture parameters: nothing to train')
     subnet: Subnet = model.mutator.search_subnet()
     if is_main_process():
@@ -96,6 +102,7 @@ def search(
 
 
 @signals.listening()
+@alone_in_work_dir
 def retrain(
     cfg: Config,
     subnet: Subnet,
@@ -103,6 +110,7 @@ def retrain(
     *,
     compare_random: int = 0,
     resume: bool = False,
+    resume_changed: bool = False,
     launcher: str = 'none',
     console: Console | None = None,
 ) -> list[Result]:
@@ -115,6 +123,7 @@ def retrain(
             and the checkpoints, of which ``last.pth`` is the last.
         compare_random: How many random networks of the same space to train.
         resume: Whether to go on from the latest checkpoints.
+        resume_changed: Whether to do so although config or subnet decide otherwise.
         launcher: ``'none'`` or ``'pytorch'``.
         console: Where to show the progress.
 
@@ -147,12 +156,18 @@ def retrain(
         model = build_model(cfg, {**cfg.model, 'retraining': True, 'mutable_cfg': candidate})
         # The run may have been stopped before this random network was begun.
         goes_on = resume and (name == 'found' or has_begun(folder))
-        prepare_work_dir(folder, cfg, goes_on)
+        kept = candidate if name == 'found' else None
+        begin = prepare_work_dir(folder, cfg, goes_on, resume_changed, kept)
         if is_main_process():
             dump_subnet(candidate, folder / 'subnet.yaml')
         progress = ProgressHook(f'train {name}', console=console)
         runner = build_runner(
-            cfg, model, folder, [EpochSeedHook(), progress], resume=goes_on, launcher=launcher
+            cfg,
+            model,
+            folder,
+            [begin, EpochSeedHook(), progress],
+            resume=goes_on,
+            launcher=launcher,
         )
         train(runner, progress)
         metrics = runner.test()
@@ -201,34 +216,37 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def prepare_work_dir(work_dir: Path, cfg: Config, resume: bool) -> None:
-    """Make a work directory and write the resolved config into it.
+def prepare_work_dir(
+    work_dir: Path,
+    cfg: Config,
+    resume: bool,
+    resume_changed: bool = False,
+    subnet: Subnet | None = None,
+) -> BeginHook:
+    """Make a work directory.
+
+    Returns:
+        The hook that writes the resolved config into it when the run begins.
 
     Raises:
-        ConfigError: It cannot be made or written to, or there is nothing to
-            resume.
+        ConfigError: It cannot be made, there is nothing to resume, or what is to be
+            resumed was begun otherwise.
     """
     if resume and not has_begun(work_dir):
         raise ConfigError(
             f'There is nothing to resume in {str(work_dir)!r}: no run was begun there; '
             'start without --resume'
         )
+    text = config_text(cfg)
+    if resume and not resume_changed:
+        check_same_run(work_dir, cfg, subnet)
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
-        if is_main_process():
-            write_durably(work_dir / 'config.py', cfg.pretty_text)
-    except SyntaxError as error:  # Of the text that the host has made of it.
-        if isinstance(error.__context__, KeyboardInterrupt):  # The host takes it for one.
-            raise error.__context__ from None
-        raise ConfigError(
-            'The config cannot be written as text, so that the run could not be repeated: it '
-            'holds something else than numbers, strings, lists and dicts, such as a class; '
-            'name it by a string, or in custom_imports'
-        ) from error
     except OSError as error:
         raise ConfigError(
             f'Cannot write into the work directory {str(work_dir)!r}: {error.strerror}'
         ) from error
+    return BeginHook(work_dir, text)
 
 
 def train(runner: Runner, progress: ProgressHook) -> None:
