@@ -7,21 +7,31 @@ the one that was found: searched first, then trained on with the weights it has.
 
 from __future__ import annotations
 
+import argparse
+import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
-from data import Split
+from rich.console import Console
+from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmrazor_mutators as mm
-from mmrazor_mutators.costs.timing import time_call
+from mmrazor_mutators.costs import time_call
+from mmrazor_mutators.engine.config import load_config
 
-__all__ = ['Task', 'accuracy', 'compare', 'costs', 'search', 'train']
+from .data import Split
+
+__all__ = ['Task', 'compare', 'main', 'search', 'table', 'train']
+
+
+_CONFIGS = Path(__file__).resolve().parents[1] / 'configs' / 'examples'
 
 
 @dataclass
@@ -29,32 +39,37 @@ class Task:
     """A network, what may be chosen in it, a budget, and data.
 
     Attributes:
-        build: Makes the network of a width.
-        rules: What may be chosen; see ``make_searchable``.
-        budget: Options of ``Budget``.
+        config: Name of a file in ``configs/examples``: it says the network, the rules and the
+            mutator with its budget.
+        build: The class of the network; ``width`` scales it.
         data: What is learnt.
         search_epochs: How long is searched.
         tune_epochs: How long the network found is trained on.
-        lr: Of the weights.
+        lr: Of the weights, by AdamW.
         arch_lr: Of the logits.
-        mutator: Options of the mutator.
+        batch_size: Of the training.
+        example_batch: How many samples a forward pass has that is measured.
     """
 
-    build: Callable[..., nn.Module]
-    rules: list[dict[str, Any]]
-    budget: dict[str, Any]
+    config: str
+    build: Any
     data: Split
     search_epochs: int = 20
     tune_epochs: int = 20
     lr: float = 3e-3
     arch_lr: float = 2e-2
     batch_size: int = 64
-    mutator: dict[str, Any] = field(default_factory=lambda: {'type': 'DartsMutator'})
+    example_batch: int = 1
+
+    def __post_init__(self) -> None:
+        cfg = load_config(_CONFIGS / f'{self.config}.py').model
+        self.rules = cfg['architecture']['rules']
+        self.mutator = cfg['mutator']
 
     @property
     def example_inputs(self) -> Tensor:
-        """One sample."""
-        return self.data[0][:1]
+        """What a forward pass is measured with."""
+        return self.data[0][: self.example_batch]
 
 
 def train(net: nn.Module, task: Task, epochs: int, seed: int, mutator: Any = None) -> None:
@@ -115,8 +130,7 @@ def search(task: Task, seed: int) -> tuple[nn.Module, dict[str, float]]:
     """Return the network found, and the budgets as numbers."""
     torch.manual_seed(seed)
     supernet = mm.make_searchable(task.build(), task.rules, task.example_inputs)
-    budget = {'type': 'Budget', **task.budget}
-    mutator = mm.build_mutator({**task.mutator, 'extensions': [budget]})
+    mutator = mm.build_mutator(task.mutator)
     mutator.prepare_from_supernet(supernet)
     train(supernet, task, task.search_epochs, seed, mutator)
     limits = mutator.extensions[0].limits
@@ -148,7 +162,59 @@ def compare(task: Task, seed: int) -> dict[str, dict[str, float]]:
     for net in networks.values():
         train(net, task, task.search_epochs + task.tune_epochs, seed)
     networks['found'] = found
-    return {
+    rows = {
         name: {**costs(net, task), 'accuracy': accuracy(net, task)}
         for name, net in networks.items()
     }
+    for name, limit in limits.items():
+        rows['found'][f'{name} of budget'] = rows['found'][name] / limit
+    return rows
+
+
+def table(runs: list[dict[str, dict[str, float]]]) -> Table:
+    """Return what was found, as means over seeds."""
+    shown = Table(title=f'Means of {len(runs)} seeds' if len(runs) > 1 else 'One seed')
+    shown.add_column('network')
+    for column in ('parameters', 'multiply-adds', 'latency, ms', 'accuracy, %'):
+        shown.add_column(column, justify='right')
+    for name in runs[0]:
+        row = {key: mean(run[name][key] for run in runs) for key in runs[0][name]}
+        accuracies = [run[name]['accuracy'] for run in runs]
+        spread = f' ({min(accuracies):.2f} to {max(accuracies):.2f})' if len(runs) > 1 else ''
+        shown.add_row(
+            name,
+            f'{row["params"]:,.0f}',
+            f'{row["macs"]:,.0f}',
+            f'{row["latency_ms"]:.3g}',
+            f'{row["accuracy"]:.2f}{spread}',
+        )
+    return shown
+
+
+def main(task: Task, description: str | None) -> None:
+    """Run the comparison as the command line says."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('--seeds', type=int, default=1, help='how many; one by default')
+    parser.add_argument('--epochs', type=int, help='of the search, and as many to train on')
+    parser.add_argument('--out', type=Path, help='add a line of JSON for each seed to a file')
+    args = parser.parse_args()
+    if args.epochs:
+        task.search_epochs = task.tune_epochs = args.epochs
+    runs = []
+    console = Console()
+    for seed in range(args.seeds):
+        with console.status(f'seed {seed}: search, train on, and train two others'):
+            runs.append(compare(task, seed))
+        gain = runs[-1]['found']['accuracy'] - runs[-1]['uniform scaling']['accuracy']
+        shares = ', '.join(
+            f'{share:.1%} of the budget of {name.split()[0]}'
+            for name, share in runs[-1]['found'].items()
+            if name.endswith('of budget')
+        )
+        console.print(f'seed {seed}: {gain:+.2f} points against uniform scaling; {shares}')
+        if args.out:
+            with args.out.open('a', encoding='utf-8') as file:
+                file.write(json.dumps({'task': task.config, 'seed': seed, **runs[-1]}) + '\n')
+    console.print(table(runs))

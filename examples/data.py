@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sysconfig
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.utils.data import Dataset
 
-__all__ = ['Split', 'digits', 'noisy_digits', 'scanned_digits', 'standard_library']
+__all__ = ['Samples', 'Split', 'digits', 'noisy_digits', 'scanned_digits', 'standard_library']
 
 Split = tuple[Tensor, Tensor, Tensor, Tensor]
 """Inputs and targets for training, then for testing."""
@@ -75,3 +77,32 @@ def standard_library(length: int = 64, count: int = 6000) -> Split:
         ]
         pieces += [rows[:, :-1], rows[:, 1:]]
     return pieces[0], pieces[1], pieces[2], pieces[3]
+
+
+class Samples(Dataset[Any]):
+    """The same data for configs.
+
+    Args:
+        source: Name of a function of this module.
+        split: ``'train'``, its halves ``'weights'`` and ``'arch'``, or ``'test'``.
+        limit: How many samples at most.
+    """
+
+    def __init__(
+        self,
+        source: Literal['digits', 'noisy_digits', 'scanned_digits', 'standard_library'],
+        split: Literal['train', 'weights', 'arch', 'test'],
+        limit: int | None = None,
+    ) -> None:
+        train, labels, test, expected = globals()[source]()
+        self.inputs, self.targets = (test, expected) if split == 'test' else (train, labels)
+        if split in ('weights', 'arch'):
+            first = int(split == 'arch')
+            self.inputs, self.targets = self.inputs[first::2], self.targets[first::2]
+        self.inputs, self.targets = self.inputs[:limit], self.targets[:limit]
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.inputs[index], self.targets[index]

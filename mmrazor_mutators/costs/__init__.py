@@ -9,6 +9,7 @@ from .parts import Conditions
 from .scores import score_terms, space_conditions
 from .shapes import LayerShape
 from .solver import Bound, best_choices, extreme_cost
+from .timing import time_call
 from .within import choose_within
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     'profile_latency',
     'score_terms',
     'space_conditions',
+    'time_call',
 ]

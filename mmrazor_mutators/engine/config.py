@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ def load_config(path: str | os.PathLike[str], options: Sequence[str] = ()) -> Co
     name = os.fspath(path)
     if not Path(name).is_file():
         raise ConfigError(f'There is no config file {name!r}; ready ones lie in configs/')
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # For modules of the user's, as `python -m` has it.
     is_data = name.endswith(SUFFIXES)
     try:
         if is_data:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from mmengine.evaluator import BaseMetric
 
 from ..registry import METRICS
@@ -32,15 +33,16 @@ class Accuracy(BaseMetric):
 
         Args:
             data_batch: ``(images, labels)``.
-            data_samples: Logits of shape ``(num_classes,)``, one per image.
+            data_samples: Logits of each sample, shape ``(num_classes,)``, or
+                ``(num_classes, ...)`` where it has several labels, as one for each pixel.
         """
         labels = data_batch[1]
         right = [
-            int(logits.argmax()) == int(label)
+            float((logits.argmax(0).cpu() == torch.as_tensor(label).cpu()).float().mean())
             for logits, label in zip(data_samples, labels, strict=True)
         ]
         self.results.extend(right)
 
-    def compute_metrics(self, results: list[bool]) -> dict[str, float]:
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
         """Return the share over all batches."""
         return {'accuracy': 100.0 * sum(results) / len(results)}

@@ -40,10 +40,10 @@ def mark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refused(path: Path, text: str, message: str) -> None:
     path.write_text(text)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(ConfigError, match=message):
         load_config(path)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 @pytest.mark.parametrize('text', TAGS)
@@ -170,10 +170,10 @@ CHAIN = '\n'.join(['a0: &a0 [x]', *(f'a{i}: &a{i} [*a{i - 1}]' for i in range(1,
     ],
 )
 def test_bombs_are_refused_at_once(text: str, message: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(ValueError, match=message):
         parse_yaml(text)
-    assert time.perf_counter() - begun < 5
+    assert time.process_time() - begun < 5
 
 
 def test_values_up_to_the_limits() -> None:

@@ -1,0 +1,27 @@
+"""A transformer encoder with a quarter of its multiply-adds: heads, hidden units, depth.
+
+It predicts the next character of Python's standard library.
+"""
+
+_base_ = ['../_base_/examples.py']
+
+model = dict(
+    type='Darts',
+    architecture=dict(
+        type='Searchable',
+        model=dict(type='examples.models.Characters'),
+        rules=[
+            dict(match='*.self_attn', heads=[1, 2, 3, 4]),
+            dict(
+                match='TransformerEncoderLayer',
+                ffn=[0.0625, 0.125, 0.25, 0.5, 0.75, 1.0],
+                depth=True,
+            ),
+        ],
+        example_inputs=[dict(shape=[1, 64], below=97)],
+    ),
+    mutator=dict(type='GDASMutator', extensions=[dict(type='Budget', macs=0.3)]),
+)
+train_dataloader = dict(dataset=dict(source='standard_library'))
+train_cfg = dict(arch_dataloader=dict(dataset=dict(source='standard_library')))
+test_dataloader = dict(dataset=dict(source='standard_library'))

@@ -1,0 +1,1 @@
+"""Searching networks that people bring, under a budget."""
