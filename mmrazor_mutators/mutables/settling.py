@@ -15,7 +15,7 @@ from .layers import SearchableLayer, restore_layer
 from .plain import EmptyDecoder, EmptyEncoder, Skip
 from .plan import Member, Tie, find_plans, set_plan
 from .sizes import DifferentiableKernel
-from .slicing import crop_kernel, keep_features, keep_slices
+from .slicing import crop_kernel, keep_features, keep_slices, may_overrun
 from .subnet import match_subnet
 
 __all__ = ['members_by_layer', 'network_of', 'settle_layer']
@@ -109,6 +109,17 @@ def _fit_transformers(network: nn.Module) -> None:
             module.use_nested_tensor = False
 
 
+def _lay_out(supernet: nn.Module, copies: Mapping[int, Any], network: nn.Module) -> None:
+    """Let a network lie in memory as usual if a layer must not meet channels that lie together.
+
+    A search may have put them together, where the layer had more channels or another kernel.
+    """
+    layers = [m for m in supernet.modules() if isinstance(m, nn.Conv2d)]
+    pairs = [(layer, copies[id(layer)]) for layer in layers if id(layer) in copies]
+    if any(may_overrun(copy) and not may_overrun(layer) for layer, copy in pairs):
+        cast(Any, network).to(memory_format=torch.contiguous_format)
+
+
 def _settle_kernel(
     layer: SearchableLayer, copy: nn.Module, chosen: Mapping[str, Sequence[str]]
 ) -> None:
@@ -151,4 +162,5 @@ def network_of(
         set_plan(module, None)
     _leave_out_skipped(net)
     _fit_transformers(net)
+    _lay_out(supernet, memo, net)
     return net

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .attention import slim_attention
 from .layers import CONVS, TRANSPOSED, is_norm, numeric_padding
 
-__all__ = ['crop_kernel', 'keep_features']
+__all__ = ['crop_kernel', 'keep_features', 'may_overrun']
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)
 
@@ -132,3 +132,21 @@ def crop_kernel(conv: Any, weight: Tensor, size: tuple[int, ...]) -> None:
     ]
     conv.kernel_size = tuple(size)
     conv.weight = nn.Parameter(kept.clone(), requires_grad=conv.weight.requires_grad)
+
+
+_SAFE_CHANNELS = 16
+
+
+def may_overrun(conv: nn.Conv2d) -> bool:
+    """Whether oneDNN may write past its memory if the channels of a pixel lie together.
+
+    It does where a pixel has fewer channels than it computes at once: 8 with AVX2.  With
+    AVX-512 that are 16.  See ``docs/processors.md``.
+
+    >>> may_overrun(nn.Conv2d(8, 8, 1, stride=2)), may_overrun(nn.Conv2d(16, 8, 1, stride=2))
+    (True, False)
+    """
+    if getattr(conv, 'adds_no_pixels', False):  # Ours read the pixels first.
+        return False
+    strided = conv.kernel_size == (1, 1) and max(conv.stride) > 1
+    return strided and conv.groups == 1 and conv.in_channels < _SAFE_CHANNELS

@@ -7,11 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..ops.fast_convs import PointwiseConv2d
+from ..mutables.slicing import may_overrun
 
 __all__ = ['lay_out_channels_last']
-
-_SAFE_CHANNELS = 16
 
 
 def lay_out_channels_last(module: nn.Module) -> None:
@@ -36,7 +34,7 @@ def lay_out_channels_last(module: nn.Module) -> None:
     for part in module.modules():
         if not isinstance(part, nn.Conv2d):
             continue
-        overruns = _may_overrun(part)
+        overruns = may_overrun(part)
         apart = overruns or part.groups > 1
         # What a layer computes its weight of has no layout of its own.
         weight = part._parameters.get('weight')
@@ -44,18 +42,6 @@ def lay_out_channels_last(module: nn.Module) -> None:
             weight.data = _apart(weight.data) if apart else _together(weight.data)
         if overruns and keep_channels_apart not in part._forward_pre_hooks.values():
             part.register_forward_pre_hook(keep_channels_apart, with_kwargs=True)
-
-
-def _may_overrun(conv: nn.Conv2d) -> bool:
-    """Whether oneDNN may write past its memory if the channels of a pixel lie together.
-
-    It does where a pixel has fewer channels than it computes at once: 8 with AVX2.  With
-    AVX-512 that are 16.
-    """
-    if isinstance(conv, PointwiseConv2d) and conv.adds_no_pixels:
-        return False
-    strided = conv.kernel_size == (1, 1) and max(conv.stride) > 1
-    return strided and conv.groups == 1 and conv.in_channels < _SAFE_CHANNELS
 
 
 def keep_channels_apart(

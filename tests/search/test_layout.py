@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.testing import assert_close
 
+import mmrazor_mutators as mm
 from mmrazor_mutators.algorithms.base import BaseAlgorithm
 from mmrazor_mutators.ops.fast_convs import PointwiseConv2d
 from mmrazor_mutators.search.layout import keep_channels_apart, lay_out_channels_last
@@ -113,3 +114,30 @@ def test_algorithms_lay_networks_out_so(channels_last: bool) -> None:
     algorithm._begin(True, None)
     assert is_guarded(net[1]) == channels_last
     assert net[0].weight.is_contiguous(memory_format=LAST) == channels_last
+
+
+@pytest.mark.parametrize(
+    ('rule', 'choice'), [({'width': [4, 16]}, 'w4'), ({'kernel_size': [1, 3]}, 'k1')]
+)
+def test_networks_that_get_smaller_meet_no_channels_that_lie_together(
+    rule: dict[str, Any], choice: str
+) -> None:
+    """A strided 1x1 convolution may get so few channels only when it is exported."""
+    width = 'width' in rule
+    second = nn.Conv2d(16, 8, 1, 2) if width else nn.Conv2d(8, 8, 3, 2, 1)
+    model = nn.Sequential(nn.Conv2d(3, second.in_channels, 3, padding=1), second)
+    images = torch.randn(2, 3, 8, 8)
+    rules = [{'match': '0' if width else '1', **rule}]
+    supernet = mm.make_searchable(model, rules, images)
+    mutator = mm.build_mutator({'type': 'DartsMutator'})
+    mutator.prepare_from_supernet(supernet)
+    lay_out_channels_last(supernet)
+    (space,) = mutator.search_spaces
+    assert all(c._parameters['weight'].is_contiguous(memory_format=LAST) for c in supernet)
+    small = mutator.export_subnet(supernet, {space: {'chosen': [choice]}})
+    whole = mutator.export_subnet(supernet, {space: {'chosen': ['w16' if width else 'k3']}})
+    assert small[0].weight.is_contiguous()
+    assert not whole[0].weight.is_contiguous()
+    assert whole[0].weight.is_contiguous(memory_format=LAST)
+    assert (small[1].in_channels, small[1].kernel_size) == (4 if width else 8, (1, 1))
+    assert small(images).shape == whole(images).shape
