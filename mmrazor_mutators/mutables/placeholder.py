@@ -143,6 +143,23 @@ def _build(
             f'{mutable_cfg!r}'
         )
     mutable = build_mutable({**placeholder.placeholder_kwargs, **mutable_cfg})
-    mutable.to(placeholder._place)
-    # A part of a template may stay in eval mode while all else is trained.
-    return mutable if placeholder.training else mutable.eval()
+    _settle(mutable, placeholder)
+    return mutable
+
+
+def _settle(mutable: nn.Module, placeholder: Placeholder) -> None:
+    """Give what was built the device, the dtype and the mode of the hole.
+
+    Choices that the architecture brought have had their own all along.
+    """
+    parts = mutable._modules
+    brought = placeholder._modules.get('choices')
+    others = {name: part for name, part in parts.items() if part is not brought}
+    try:
+        mutable._modules = others
+        mutable.to(placeholder._place)
+        if not placeholder.training:
+            # A part of a template may stay in eval mode while all else is trained.
+            mutable.eval()
+    finally:
+        mutable._modules = parts
