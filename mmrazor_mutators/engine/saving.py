@@ -103,6 +103,11 @@ class SavingRunner(Runner):
         finally:
             self._resuming = False
         go_on_from(self.train_loop, self.model, self._meta)
+        built: Any = self.param_schedulers or []
+        for schedulers in built.values() if isinstance(built, dict) else [built]:
+            for scheduler in schedulers:
+                # It warns where no step was taken before its own, as at the end of an epoch.
+                scheduler.optimizer._global_step = self.iter
 
     def load_checkpoint(
         self, filename: str, map_location: Any = 'cpu', strict: bool = False, **kwargs: Any

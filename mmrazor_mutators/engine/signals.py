@@ -40,11 +40,13 @@ class Requests:
         number: The signal that has come; ``None`` as long as none has.
         in_steps: Whether the run takes steps, after each of which it looks
             here.  Elsewhere a signal ends it at once.
+        ended: Whether a signal has ended the run at once.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
         self.in_steps = False
+        self.ended = False
         self._owner = os.getpid()
         self._since = 0.0
 
@@ -67,6 +69,7 @@ class Requests:
                 return
         elif 'TORCHELASTIC_RUN_ID' in os.environ and now < self._since + _TOGETHER:
             return
+        self.number, self.ended = number, True
         raise Interrupted(number)
 
 
@@ -92,6 +95,11 @@ def listening() -> Iterator[Requests]:
                 if number and signal.getsignal(number) not in (signal.SIG_IGN, None):
                     previous[number] = signal.signal(number, requests.handle)
         yield requests
+    except Exception as error:
+        if requests.ended and requests.number:
+            # What was interrupted has caught it, and raised an error of its own.
+            raise Interrupted(requests.number) from error
+        raise
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

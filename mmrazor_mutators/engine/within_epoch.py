@@ -43,7 +43,9 @@ def go_on_from(loop: Any, model: Any, meta: Mapping[str, Any]) -> None:
         meta: Of the checkpoint.
     """
     place = meta.get('within')
-    loop.validation_owed = place is None and not meta.get('validated', True)
+    by_step = isinstance(loop, IterBasedTrainLoop)
+    between = by_step or place is None  # Where there may be a validation.
+    loop.validation_owed = between and not meta.get('validated', True)
     if place is None or not hasattr(loop, 'batches_taken'):
         return
     of = len(loop.dataloader)
@@ -55,7 +57,7 @@ def go_on_from(loop: Any, model: Any, meta: Mapping[str, Any]) -> None:
         loop.going_on = place['batches'], own['random']
         return
     taken = place['batches']
-    if not isinstance(loop, IterBasedTrainLoop):
+    if not by_step:
         # With another number of ranks as many images are skipped, but others come next.
         taken = taken * of // place['of']
         loop._iter = loop._epoch * of + taken
@@ -91,7 +93,7 @@ class _GoesOn:
     Attributes:
         batches_taken: How many of the epoch the steps have had; 0 between epochs.
         going_on: How many to skip, and the state of the generators after that.
-        validation_owed: Whether the run was ended between an epoch and its validation.
+        validation_owed: Whether the run was ended before a validation that may be due.
     """
 
     batches_taken = 0
@@ -170,6 +172,8 @@ class StepTrainLoop(_GoesOn, IterBasedTrainLoop):
         if self.going_on is None:
             self.going_on = self._iter, None
         self._skip(batches)
+        if self.validation_owed:
+            self._validate_if_due()
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             batch = next(batches)
@@ -177,9 +181,12 @@ class StepTrainLoop(_GoesOn, IterBasedTrainLoop):
             with saved_before_error(self):
                 self.run_iter(batch)
             self._decide_current_val_interval()
-            due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-            if self.runner.val_loop is not None and self._iter >= self.val_begin and due:
-                self.runner.val_loop.run()
+            self._validate_if_due()
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
+
+    def _validate_if_due(self) -> None:
+        due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
+        if self.runner.val_loop is not None and self._iter >= self.val_begin and due:
+            self.runner.val_loop.run()

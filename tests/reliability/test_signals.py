@@ -118,6 +118,21 @@ def test_between_steps_it_ends_at_once() -> None:
     assert (caught.value.number, caught.value.saved) == (signal.SIGHUP, '')
 
 
+def test_what_has_caught_it_does_not_hide_it() -> None:
+    @signals.listening()
+    def catches() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except BaseException:
+            raise SyntaxError('cannot be formatted') from None
+
+    with pytest.raises(signals.Interrupted, match='SIGTERM') as caught:
+        catches()
+    assert isinstance(caught.value.__cause__, SyntaxError)
+    with pytest.raises(SyntaxError), signals.listening():
+        raise SyntaxError
+
+
 def test_torchrun_passes_on_what_the_terminal_has_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'x')
     with signals.listening() as asked:
