@@ -102,13 +102,13 @@ class Attribute:
 
 
 class TestCheckpointToResumeFrom:
-    def resume(self, found, tmp_path, spoil, **changes):
+    def resume(self, found, tmp_path, spoil, option='--resume', **changes):
         work_dir = shutil.copytree(found, tmp_path / 'run')
         pointer = work_dir / 'last_checkpoint'
         pointer.write_text(str(work_dir / 'epoch_1.pth'))
         (work_dir / 'last.pth').unlink()  # The same file by another name.
         spoil(work_dir / 'epoch_1.pth')
-        return tiny_runs.search(work_dir, '--resume', train_cfg__max_epochs=2, **changes)
+        return tiny_runs.search(work_dir, option, train_cfg__max_epochs=2, **changes)
 
     @pytest.mark.parametrize(
         'intruder',
@@ -135,4 +135,8 @@ class TestCheckpointToResumeFrom:
     def test_of_another_network(self, found, tmp_path, capsys):
         changes = {'model__architecture__base_channels': 8}
         assert self.resume(found, tmp_path, lambda path: None, **changes) == 2
+        assert 'base_channels was 4 and is 8' in complaint(capsys)
+        shutil.rmtree(tmp_path / 'run')
+        option = '--resume-changed'
+        assert self.resume(found, tmp_path, lambda path: None, option, **changes) == 2
         assert 'size mismatch for architecture.stem.0.weight' in complaint(capsys)
