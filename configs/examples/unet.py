@@ -12,10 +12,10 @@ model = dict(
         model=dict(type='examples.models.UNet'),
         rules=[
             dict(
-                match=['down?.*', 'middle.*', 'join?.*', 'up?'],
+                match=['down?.[03]', 'middle.[03]', 'join?.[03]', 'up?'],
                 width=[0.125, 0.25, 0.5, 0.75, 1.0],
             ),
-            dict(match=['down2.*', 'middle.*', 'join2.*'], kernel_size=[1, 3]),
+            dict(match=['down2.[03]', 'middle.[03]', 'join2.[03]'], kernel_size=[1, 3]),
         ],
         example_inputs=[1, 1, 8, 8],
     ),
