@@ -198,10 +198,13 @@ def main(task: Task, description: str | None) -> None:
     )
     parser.add_argument('--seeds', type=int, default=1, help='how many; one by default')
     parser.add_argument('--epochs', type=int, help='of the search, and as many to train on')
+    parser.add_argument('--samples', type=int, help='to train and to test on; all by default')
     parser.add_argument('--out', type=Path, help='add a line of JSON for each seed to a file')
     args = parser.parse_args()
     if args.epochs:
         task.search_epochs = task.tune_epochs = args.epochs
+    if args.samples:
+        task.data = tuple(part[: args.samples] for part in task.data)  # type: ignore[assignment]
     runs = []
     console = Console()
     for seed in range(args.seeds):
