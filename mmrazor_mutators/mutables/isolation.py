@@ -73,19 +73,35 @@ def copy_inputs(module: nn.Module, args: Any, kwargs: Any) -> tuple[Any, Any]:
     return map_tensors(once, args), map_tensors(once, kwargs)
 
 
-def _promises(module: nn.Module) -> bool:
-    """Whether a candidate leaves its input to the others: it shares how it begins."""
-    if not (hasattr(module, 'prologue') or hasattr(module, 'term')):
-        return False
-    return not is_hooked(module)
-
-
 _OURS = __name__.split('.')[0]
 _KNOWN_PACKAGES = ('torch.nn.modules.', f'{_OURS}.')
 
 
 def _is_foreign(kind: type) -> bool:
     return not kind.__module__.startswith(_KNOWN_PACKAGES)
+
+
+def _has_foreign_hooks(module: nn.Module) -> bool:
+    return is_hooked(module) and not all(
+        str(hook.__module__).startswith(_OURS)
+        for hooks in (module._forward_pre_hooks, module._forward_hooks)
+        for hook in hooks.values()
+    )
+
+
+def _promises(module: nn.Module) -> bool:
+    """Whether a candidate leaves its input to the others.
+
+    One that shares how it begins has to, and a mutable of ours lends copies to its choices.
+    What it shares is found by its input, which must not be a copy then.
+    """
+    if type(module) is nn.Sequential and len(module) == 1 and not is_hooked(module):
+        module = module[0]
+    shares = hasattr(module, 'prologue') or hasattr(module, 'term')
+    is_ours = hasattr(module, 'full_choice_names') and str(
+        type(module).forward.__module__
+    ).startswith(_OURS)
+    return (shares or is_ours) and not _has_foreign_hooks(module)
 
 
 def _may_change_input(
@@ -96,12 +112,12 @@ def _may_change_input(
     The layers of PyTorch do what they are told, and ours change no input of theirs.  What is
     bound into a mutable is ours, too.
     """
-    if type(module).__module__.startswith(f'{_OURS}.ops.') and not is_hooked(module):
+    if type(module).__module__.startswith(f'{_OURS}.ops.') and not _has_foreign_hooks(module):
         return False
     return any(
         getattr(part, 'inplace', False) is True
         or ('forward' in part.__dict__ and not hasattr(part, 'full_choice_names'))
-        or is_hooked(part)
+        or _has_foreign_hooks(part)
         or is_suspect(type(part))
         for part in module.modules()
     )

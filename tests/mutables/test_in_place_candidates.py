@@ -13,6 +13,7 @@ import torch
 import toys
 from torch import Tensor, nn
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.errors import NASError
@@ -553,3 +554,30 @@ def test_what_never_ran_is_judged_by_its_code(first: nn.Module, count: int) -> N
     net = mutator.export_subnet(supernet, {'a': {'chosen': ['first']}})
     before = len(first._forward_pre_hooks)
     assert len(net[0]._forward_pre_hooks) - before == count
+
+
+class Counts(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.called: dict[str, int] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        name = func.overloadpacket._qualified_op_name
+        self.called[name] = self.called.get(name, 0) + 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_our_cells_share_their_work_and_copy_nothing() -> None:
+    """Edges hold mutables, whose candidates find what they share by their input."""
+    cfg = {'in_channels': 3, 'num_classes': 4, 'base_channels': 4, 'num_layers': 1}
+    supernet = mm.build_architecture({'type': 'DartsSupernet', **cfg, 'num_nodes': 2})
+    mutator = mm.DartsMutator(extensions=[{'type': 'AuxiliarySkip'}, {'type': 'SkipDropout'}])
+    mutator.prepare_from_supernet(supernet)
+    with Counts() as mode:
+        supernet(torch.randn(2, 3, 8, 8))
+    assert 'aten::_lazy_clone' not in mode.called
+    # One for each of the three sources, not for each of the five edges.
+    assert mode.called['aten::max_pool2d_with_indices'] == 3
+    assert mode.called['aten::avg_pool2d'] == 3
