@@ -141,7 +141,7 @@ def replay(kind: str, every: int, tmp_path: Path, patch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize('kind', ['darts', 'spos'])
 def test_some_states(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert replay(kind, 7, tmp_path, monkeypatch) > 5
+    assert replay(kind, 11, tmp_path, monkeypatch) > 4
 
 
 @pytest.mark.slow
