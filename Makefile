@@ -14,7 +14,7 @@ BIN_MMCV1 := $(VENV_MMCV1)/bin
 INSTALLED_MMCV1 := $(VENV_MMCV1)/.installed
 CONFIG := configs/darts/digits.py
 
-.PHONY: help install install-mmcv1 run test test-avx2 test-slow lint format docs clean
+.PHONY: help install install-mmcv1 run example test test-avx2 test-slow lint format docs clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -34,6 +34,9 @@ run: $(INSTALLED)  ## Search, retrain and export a network on the digits data se
 	$(BIN)/mmrazor-mutators export $(CONFIG) --subnet $(WORK_DIR)/subnet.yaml \
 		--checkpoint $(WORK_DIR)/retrain/last.pth --out $(WORK_DIR)/found.pt
 	$(BIN)/mmrazor-mutators show $(WORK_DIR)/retrain/results.json
+
+example: $(INSTALLED)  ## Search a ResNet under a budget, and compare it with uniform scaling
+	$(BIN)/python -m examples.resnet
 
 test: $(INSTALLED)  ## Run the tests and the examples in the docstrings
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
