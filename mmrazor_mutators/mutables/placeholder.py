@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..builder import build_mutable
 from ..errors import BindingError, ConfigError, SearchSpaceError, did_you_mean
@@ -39,6 +39,8 @@ class Placeholder(nn.Module):
     Raises:
         SearchSpaceError: A ``default`` that is no module.
     """
+
+    _place: Tensor
 
     def __init__(
         self,
