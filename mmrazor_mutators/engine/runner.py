@@ -28,6 +28,7 @@ from ..blame import in_worker, one_line, place_of
 from ..distributed import world_size
 from ..errors import ConfigError, NASError
 from ..host import RUNNER_PARTS, require_runner
+from .hooks.fields import CheckpointFieldsHook
 
 __all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner', 'reason_of']
 
@@ -190,6 +191,7 @@ def build_runner(
                 *(cfg.get('custom_hooks') or []),
                 *hooks,
                 {'type': 'SyncBuffersHook'},
+                CheckpointFieldsHook(),
             ],
             resume=resume,
             launcher=launcher,
