@@ -26,6 +26,7 @@ from ..distributed import world_size
 from ..errors import ConfigError, NASError
 from ..host import RUNNER_PARTS, require_runner
 from ..registry import SCOPE
+from .hooks.fields import CheckpointFieldsHook
 from .hooks.stopping import StopHook
 from .saving import SavingRunner
 
@@ -171,6 +172,7 @@ def build_runner(
                 *hooks,
                 {'type': 'SyncBuffersHook'},
                 StopHook(),
+                CheckpointFieldsHook(),
             ],
             resume=resume,
             launcher=launcher,

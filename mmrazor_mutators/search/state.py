@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConfigError
-from .checks import check_optimizer_state, check_state
+from ..errors import ConfigError, NASError
+from .checks import check_state
+from .fields import check_counter, check_fields, check_optimizer_fields
 from .guards import get_rng_state, set_rng_state
 
 __all__ = ['load_state', 'state_of']
@@ -31,20 +33,43 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
         ConfigError: A state of something else; nothing is loaded then.
     """
     expected = (*_MODULES, *_OPTIMIZERS, *_COUNTERS, 'rng')
+    if not isinstance(state, Mapping):
+        raise ConfigError(
+            f'Expected the state of a BilevelSearch, but got {type(state).__name__}'
+        )
     absent = [name for name in expected if name not in state]
     if absent:
         raise ConfigError(
             f'Expected the state of a BilevelSearch, but it lacks {", ".join(absent)}'
         )
     for name in _MODULES:
+        check_fields(name, state[name], {})
         check_state(name, getattr(search, name).state_dict(), state[name])
     for name in _OPTIMIZERS:
-        check_optimizer_state(name, getattr(search, name), state[name])
-    for name in (*_MODULES, *_OPTIMIZERS):
-        # An optimizer would go on to change the tensors that it is given.
-        getattr(search, name).load_state_dict(copy.deepcopy(state[name]))
+        check_optimizer_fields(name, getattr(search, name), state[name])
+    for name in _COUNTERS:
+        check_counter(name, state[name])
+    check_fields('rng', state['rng'], get_rng_state())
+    if 'cpu' not in state['rng']:
+        raise ConfigError("Expected `rng` of the saved state to have 'cpu'")
+    before = state_of(search)
+    try:
+        _load_parts(search, state)
+    except Exception as error:  # A module raises whatever its state leads to.
+        _load_parts(search, before)
+        if isinstance(error, NASError):
+            raise
+        raise ConfigError(
+            f'The state of the BilevelSearch cannot be loaded: {type(error).__name__}: {error}'
+        ) from error
     for name in _COUNTERS:
         setattr(search, name, state[name])
     # States of earlier versions have none.
     search.skips.total, search.skips.in_a_row = state.get('skips', (0, 0))
     set_rng_state(state['rng'])
+
+
+def _load_parts(search: Any, state: Mapping[str, Any]) -> None:
+    for name in (*_MODULES, *_OPTIMIZERS):
+        # An optimizer would go on to change the tensors that it is given.
+        getattr(search, name).load_state_dict(copy.deepcopy(state[name]))

@@ -1,0 +1,154 @@
+"""What a saved state holds, checked field by field before any of it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..errors import ConfigError
+from .checks import check_optimizer_state
+
+__all__ = ['check_counter', 'check_fields', 'check_optimizer_fields']
+
+_LIKE_PARAMS = {
+    'acc_delta',
+    'exp_avg',
+    'exp_avg_sq',
+    'exp_inf',
+    'grad_avg',
+    'max_exp_avg_sq',
+    'momentum_buffer',
+    'square_avg',
+    'sum',
+}
+"""What PyTorch's optimizers keep in the shape of a parameter."""
+
+
+_NOT_NEGATIVE = {'betas', 'eps', 'lr', 'momentum', 'weight_decay'}
+
+
+def check_counter(name: str, value: Any) -> int:
+    """Return a number of epochs or steps.
+
+    Raises:
+        ConfigError: It is no int of at least 0.
+
+    >>> check_counter('epoch', 3)
+    3
+    """
+    if type(value) is not int or value < 0:
+        raise ConfigError(
+            f'Expected `{name}` of the saved state to be an int of at least 0, but got '
+            f'{_shown(value)}'
+        )
+    return value
+
+
+def check_fields(name: str, given: Any, ours: Any) -> None:
+    """Refuse a saved value that is not of the kind of ours; numbers may have other values.
+
+    Args:
+        name: Where it stands, for messages.
+        given: What was saved.  Keys that only one of both has are left to its user.
+        ours: What would be saved now.
+
+    Raises:
+        ConfigError: Another type, shape or length.
+
+    >>> check_fields('lr', 0.1, 1)
+    >>> check_fields('lr', 'x', 1)
+    Traceback (most recent call last):
+    ...
+    mmrazor_mutators.errors.ConfigError: Expected `lr` of the saved state to be a number, but \
+got 'x'
+    """
+    fits = True
+    if isinstance(ours, Tensor):
+        what = f'a tensor of shape {tuple(ours.shape)} and {ours.dtype}'
+        fits = isinstance(given, Tensor) and given.shape == ours.shape
+        fits = fits and given.is_floating_point() == ours.is_floating_point()
+    elif isinstance(ours, Mapping):
+        what = 'a dict'
+        fits = isinstance(given, Mapping)
+        for key in ours if fits else ():
+            if key in given:
+                check_fields(f'{name}.{key}', given[key], ours[key])
+    elif isinstance(ours, (list, tuple)):
+        what = f'{len(ours)} values'
+        fits = isinstance(given, (list, tuple)) and len(given) == len(ours)
+        for number, (theirs, own) in enumerate(zip(given, ours, strict=True) if fits else ()):
+            check_fields(f'{name}[{number}]', theirs, own)
+    elif isinstance(ours, bool) or ours is None:
+        what = 'True, False or None'
+        fits = given is None or isinstance(given, bool)
+    elif isinstance(ours, (int, float)):
+        what = 'a number'
+        fits = isinstance(given, (int, float)) and not isinstance(given, bool)
+        if type(ours) is int and isinstance(given, float):
+            fits = fits and abs(given) != float('inf') and given == given
+    else:
+        what = f'a {type(ours).__name__}'
+        fits = isinstance(given, type(ours))
+    if not fits:
+        raise ConfigError(
+            f'Expected `{name}` of the saved state to be {what}, but got {_shown(given)}'
+        )
+
+
+def check_optimizer_fields(name: str, optimizer: Optimizer, given: Any) -> None:
+    """Refuse a state that ``optimizer`` cannot go on from.
+
+    Raises:
+        ConfigError: Which field, what was expected there, and what came.
+    """
+    ours = optimizer.state_dict()
+    check_fields(name, given, {'state': {}, 'param_groups': ours['param_groups']})
+    for key in ('state', 'param_groups'):
+        if key not in given:
+            raise ConfigError(f'Expected the state of the {name} to have `{key}`')
+    for number, group in enumerate(given['param_groups']):
+        for key in ('params', 'lr'):
+            if key in ours['param_groups'][number] and key not in group:
+                raise ConfigError(f'Expected `{name}.param_groups[{number}]` to have `{key}`')
+        for key in _NOT_NEGATIVE & group.keys():
+            _check_range(f'{name}.param_groups[{number}].{key}', group[key], key == 'betas')
+    check_optimizer_state(name, optimizer, given)
+    numbered = [n for group in ours['param_groups'] for n in group['params']]
+    params = [param for group in optimizer.param_groups for param in group['params']]
+    shapes = dict(zip(numbered, params, strict=True))
+    for number, entry in given['state'].items():
+        path = f'{name}.state.{number}'
+        check_fields(path, entry, {})
+        for key, value in entry.items():
+            if key == 'momentum_buffer' and value is None:
+                continue
+            if key in _LIKE_PARAMS and number in shapes:
+                check_fields(f'{path}.{key}', value, shapes[number].detach())
+            elif key == 'step':
+                is_one = isinstance(value, Tensor) and value.numel() == 1
+                _check_range(f'{path}.step', value.item() if is_one else value)
+            elif not isinstance(value, (Tensor, int, float, bool, type(None))):
+                check_fields(f'{path}.{key}', value, torch.zeros(()))
+
+
+def _check_range(name: str, value: Any, is_share: bool = False) -> None:
+    for number in value if isinstance(value, (list, tuple)) else [value]:
+        if isinstance(number, Tensor) and number.numel() == 1:
+            number = number.item()
+        check_fields(name, number, 0)
+        if not 0 <= number < (1 if is_share else float('inf')):
+            raise ConfigError(
+                f'Expected `{name}` of the saved state to be at least 0'
+                f'{" and below 1" if is_share else ""}, but got {value!r}'
+            )
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f'a tensor of shape {tuple(value.shape)} and {value.dtype}'
+    text = repr(value)
+    return text if len(text) <= 60 else f'{text[:57]}...'
