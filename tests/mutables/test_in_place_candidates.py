@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.errors import NASError
-from mmrazor_mutators.mutables import mixing
+from mmrazor_mutators.mutables import isolation, mixing
 from mmrazor_mutators.recomputation import checkpointed
 
 learning = pytest.fixture(toys.mutator_of, params=toys.LEARNING_MUTATORS, name='learning')
@@ -581,3 +581,53 @@ def test_our_cells_share_their_work_and_copy_nothing() -> None:
     # One for each of the three sources, not for each of the five edges.
     assert mode.called['aten::max_pool2d_with_indices'] == 3
     assert mode.called['aten::avg_pool2d'] == 3
+
+
+@pytest.mark.parametrize('case', CASES)
+def test_a_pytorch_that_cannot_let_copies_wait(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(isolation, '_lazy_clone', torch.clone)
+    build, reference = CASES[case]
+    supernet, mutator = prepared(build())
+    for call in range(3):
+        x = data(call)
+        before = x.clone()
+        with mutator.mixing({'a': WEIGHTS}):
+            assert_close(supernet(x), mixed(reference, before))
+        assert x.equal(before)
+    supernet, _ = prepared(nn.Linear(4, 4))
+    with Counts() as mode:
+        supernet[0].choices['twice'] = nn.Tanh()
+        supernet(data())
+    assert 'aten::clone' not in mode.called  # Layers of PyTorch do what they are told.
+
+
+@pytest.mark.parametrize('case', ['switch', 'code'])
+def test_transforms_of_torch_func(case: str) -> None:
+    build, reference = CASES[case]
+    supernet, mutator = prepared(build())
+    x = torch.randn(5, 6, 4, dtype=F64)
+    before = x.clone()
+    with mutator.mixing({'a': WEIGHTS}):
+        out = torch.func.vmap(supernet)(x)
+        _, along = torch.func.jvp(supernet, (x[0],), (x[1],))
+    assert_close(out, mixed(reference, before))
+    assert x.equal(before)
+    expected = torch.func.jvp(lambda x: mixed(reference, x), (before[0],), (before[1],))
+    assert_close(along, expected[1])
+
+
+@pytest.mark.parametrize('case', ['switch', 'chain', 'code'])
+def test_exported_networks_that_are_compiled_and_exported_again(case: str) -> None:
+    supernet, mutator = residual(case)
+    net = mutator.export_subnet(supernet, {'a': {'chosen': ['first']}}).eval()
+    x = data()
+    expected = CASES[case][1](x) + x
+    for network in (
+        torch.compile(net, backend='aot_eager', fullgraph=True),
+        torch.export.export(net, (x,)).module(),
+    ):
+        before = x.clone()
+        assert_close(network(x), expected)
+        assert x.equal(before)
