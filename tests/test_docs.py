@@ -69,6 +69,17 @@ def test_any_network(capsys: pytest.CaptureFixture[str]) -> None:
     assert {*rows} == {*KINDS}
 
 
+def test_under_a_budget() -> None:
+    text = (DOCS / 'under_a_budget.md').read_text(encoding='utf-8')
+    torch.manual_seed(0)
+    told: dict[str, Any] = {}
+    for _, code in BLOCK.findall(text):
+        exec(compile(code, 'under_a_budget.md', 'exec'), told)
+    size = sum(p.numel() for p in told['small'].parameters())
+    assert 0.97 * told['limits']['params'] <= size <= told['limits']['params']
+    assert told['small'](told['images']).shape == (32, 10)
+
+
 def test_the_list_of_algorithms_is_up_to_date() -> None:
     command = [sys.executable, str(DOCS / 'generate.py'), '--check']
     result = subprocess.run(command, capture_output=True, text=True, check=False)

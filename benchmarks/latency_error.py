@@ -1,0 +1,65 @@
+"""How far a latency profile is from exported networks: 20 random subnets of each example.
+
+python -m benchmarks.latency_error --networks 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+
+import mmrazor_mutators as mm
+from examples.models import Characters, MobileNet, ResNet, Series, UNet
+from mmrazor_mutators.costs import latency_model, profile_latency, time_call
+from mmrazor_mutators.engine.config import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+NETWORKS = {
+    'resnet': (ResNet, torch.zeros(1, 1, 8, 8)),
+    'mobilenet': (MobileNet, torch.zeros(64, 1, 8, 8)),
+    'characters': (Characters, torch.zeros(1, 64, dtype=torch.long)),
+    'series': (Series, torch.zeros(1, 1, 64)),
+    'unet': (UNet, torch.zeros(1, 1, 8, 8)),
+}
+
+
+def main() -> None:
+    """Print the median and the largest error of each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--networks', type=int, default=20)
+    parser.add_argument('--threads', type=int, default=1)
+    parser.add_argument('--only', choices=NETWORKS, help='one of them')
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    for name, (build, x) in NETWORKS.items():
+        if args.only not in (None, name):
+            continue
+        rules = load_config(ROOT / f'configs/examples/{name}.py').model.architecture.rules
+        supernet = mm.make_searchable(build(), rules, x)
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / 'latency.json'
+            profile_latency(supernet, path)
+            model = latency_model(supernet, path)
+        mutator = mm.DartsMutator()
+        mutator.prepare_from_supernet(supernet)
+        errors, seen = [], []
+        for seed in range(1000, 1000 + args.networks):  # Others than those of the fit.
+            subnet = mutator.random_subnet(seed)
+            net = mutator.export_subnet(supernet, subnet).eval()
+            told = model.of({sid: entry['chosen'] for sid, entry in subnet.items()})
+            measured = 1e3 * statistics.median(time_call(net, ((x,), {}), seconds=0.5))
+            errors.append(abs(told / measured - 1))
+            seen.append(measured)
+        print(
+            f'{name}: {min(seen):.3g} to {max(seen):.3g} ms, error {statistics.median(errors):.1%}'
+            f' in the median, {max(errors):.1%} at most',
+            flush=True,
+        )
+
+
+if __name__ == '__main__':
+    main()
