@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from .mutables import MutableModule, match_subnet, network_of
+from .mutables import MutableModule, match_subnet, network_of, use_torch_classes
 from .typing import Subnet
 
 __all__ = ['deploy_subnet', 'export_subnet']
@@ -25,9 +25,12 @@ def deploy_subnet(supernet: nn.Module, subnet: Subnet) -> None:
 def export_subnet(supernet: nn.Module, subnet: Subnet) -> nn.Module:
     """Return the network of ``subnet`` as a new, plain module with copied weights.
 
-    Candidates that were not chosen are never copied.
+    Candidates that were not chosen are never copied.  Layers of ours that compute what one
+    of torch's own classes computes become that, such as ``nn.Conv2d``.
 
     Raises:
         SubnetError: The subnet does not fit.
     """
-    return network_of(supernet, subnet)
+    net = network_of(supernet, subnet)
+    use_torch_classes(net)
+    return net

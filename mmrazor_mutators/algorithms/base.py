@@ -15,7 +15,7 @@ from ..builder import build_architecture
 from ..distributed import average_, first_of_all
 from ..errors import ConfigError, NonFiniteLossError
 from ..host import BaseModel
-from ..mutables import load_subnet
+from ..mutables import load_subnet, our_classes_kept
 from ..search.checks import check_takes_no_closure
 from ..search.guards import buffers_kept_on_error
 from ..search.hypergradients.tensors import norm
@@ -119,7 +119,8 @@ class BaseAlgorithm(BaseModel):
             subnet = (
                 mutable_cfg if isinstance(mutable_cfg, Mapping) else load_subnet(mutable_cfg)
             )
-            self.architecture = self.mutator.export_subnet(self.architecture, dict(subnet))
+            with our_classes_kept():  # They train faster.
+                self.architecture = self.mutator.export_subnet(self.architecture, dict(subnet))
             self.mutator = None
         if self.memory_format is torch.channels_last:
             lay_out_channels_last(self.architecture)

@@ -29,6 +29,7 @@ from .spaces import (
     mutables_inside,
 )
 from .subnet import dump_subnet, load_subnet, match_subnet
+from .torch_classes import our_classes_kept, use_torch_classes
 from .traversal import traverse
 from .value import DifferentiableValue
 
@@ -78,9 +79,11 @@ __all__ = [
     'modules_by_choice',
     'mutables_inside',
     'network_of',
+    'our_classes_kept',
     'plan_of',
     'restore_layer',
     'set_plan',
     'settle_layer',
     'traverse',
+    'use_torch_classes',
 ]

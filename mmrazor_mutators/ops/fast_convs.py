@@ -29,6 +29,8 @@ class PointwiseConv2d(nn.Conv2d):
     True
     """
 
+    torch_class = nn.Conv2d
+
     @property
     def is_matrix(self) -> bool:
         """Whether each pixel is multiplied by a matrix, and none is left out or added."""
@@ -72,6 +74,8 @@ class DepthwiseConv2d(nn.Conv2d):
     >>> torch.allclose(conv(x), plain)
     True
     """
+
+    torch_class = nn.Conv2d
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the convolved map, shape ``(N, C, ceil(H / stride), ceil(W / stride))``."""

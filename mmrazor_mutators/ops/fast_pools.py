@@ -23,6 +23,8 @@ class AveragePool2d(nn.AvgPool2d):
     True
     """
 
+    torch_class = nn.AvgPool2d
+
     @property
     def is_plain(self) -> bool:
         """Whether it is what the kernels know."""

@@ -34,6 +34,8 @@ class SeparableConv(nn.Sequential):
     True
     """
 
+    torch_class = nn.Sequential
+
     def forward(self, input: Tensor) -> Tensor:
         """Return the norm of the convolved map."""
         return scaled_norm(self[-1], self.inside(input))
