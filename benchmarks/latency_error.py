@@ -54,9 +54,10 @@ def main() -> None:
             measured = 1e3 * statistics.median(time_call(net, ((x,), {}), seconds=0.5))
             errors.append(abs(told / measured - 1))
             seen.append(measured)
+        middle = statistics.median(errors)
         print(
-            f'{name}: {min(seen):.3g} to {max(seen):.3g} ms, error {statistics.median(errors):.1%}'
-            f' in the median, {max(errors):.1%} at most',
+            f'{name}: {min(seen):.3g} to {max(seen):.3g} ms, error {middle:.1%} in the median, '
+            f'{max(errors):.1%} at most',
             flush=True,
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..host import BaseModule
@@ -134,6 +135,10 @@ class DartsSupernet(BaseModule):
                 'with_arch_param': False,
             },
         }
+
+    def example_inputs(self) -> Tensor:
+        """Return an image of the size that the space was made for, to count costs with."""
+        return torch.zeros(1, self.backbone.in_channels, 32, 32)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..checks import check_count
@@ -175,6 +176,10 @@ class NasBench201Supernet(BaseModule):
                 'choices': select_candidates(self._candidates, None),
             },
         }
+
+    def example_inputs(self) -> Tensor:
+        """Return an image of the size that the space was made for, to count costs with."""
+        return torch.zeros(1, self.in_channels, 32, 32)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits.

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -124,6 +125,10 @@ class SearchableBackbone(BaseModule):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+    def example_inputs(self) -> Tensor:
+        """Return an image of the size that the space was made for, to count costs with."""
+        return torch.zeros(1, self.in_channels, 224, 224)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of ``out_indices``; what comes after the last is not run.

@@ -14,11 +14,11 @@ from mmengine.dist import is_main_process
 from rich.console import Console
 
 from ..builder import build_architecture, build_mutator
-from ..costs import LatencyFile, find_arguments, profile_latency
+from ..costs import LatencyFile, profile_latency
 from ..durable import write_durably
-from ..errors import ConfigError, InputError, did_you_mean
+from ..errors import ConfigError, did_you_mean
 from ..extensions import Budget
-from ..mutables import load_subnet
+from ..mutables import load_subnet, plan_of
 from .checkpoints import has_begun
 from .config import retrain_config
 from .exporting import example_of
@@ -95,13 +95,9 @@ def _without_budgets(mutator: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _inputs(cfg: Config, supernet: Any, input_shape: Sequence[int] | None) -> Any:
-    """Return what one sample is; ``None`` where the supernet knows."""
-    if input_shape is None:
-        try:
-            find_arguments(supernet)
-            return None
-        except InputError:
-            pass
+    """Return one sample of the data; ``None`` where the supernet was made with one."""
+    if input_shape is None and plan_of(supernet) is not None:
+        return None
     return example_of(retrain_config(cfg), input_shape)[:1]
 
 
@@ -191,8 +187,12 @@ def _with_budget(
         own = {'type': 'Budget'}
         extensions.append(own)
     own[metric] = budget
-    if input_shape is not None:
-        own['example_inputs'] = [1, *input_shape]
+    sample = None
+    if metric != 'params' and 'example_inputs' not in own:
+        supernet = build_architecture(cfg.model['architecture'])
+        sample = _inputs(cfg, supernet, input_shape)
+    if sample is not None:
+        own['example_inputs'] = [*sample.shape]
     changed.model['mutator'] = {**mutator, 'extensions': extensions}
     return changed
 

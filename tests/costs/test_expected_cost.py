@@ -6,10 +6,10 @@ import itertools
 import math
 from typing import Any
 
+import networks
 import pytest
 import torch
 import toys
-from searchable import networks
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -243,6 +243,30 @@ def test_nothing_is_changed() -> None:
     assert all(value.equal(before[name]) for name, value in supernet.state_dict().items())
 
 
+@pytest.mark.parametrize('name', SHIPPED)
+def test_shipped_spaces_know_what_they_are_called_with(name: str) -> None:
+    supernet, _, mutator = prepared(name)
+    cost = mm.expected_cost(supernet, mutator, 'macs')
+    image = torch.zeros(1, 3, 32, 32)
+    assert cost.item() == mm.expected_cost(supernet, mutator, 'macs', image).item()
+
+
+@pytest.mark.parametrize('name', ['SearchableMobileNet', 'SearchableShuffleNetV2'])
+def test_spaces_of_one_path(name: str) -> None:
+    torch.manual_seed(0)
+    supernet, x = (
+        mm.build_architecture({'type': name, 'widen_factor': 0.25}),
+        torch.zeros(1, 3, 32, 32),
+    )
+    mutator = mm.OneShotMutator()
+    mutator.prepare_from_supernet(supernet)
+    subnet = mutator.random_subnet(1)
+    net = mutator.export_subnet(supernet, subnet)
+    told = {sid: entry['chosen'] for sid, entry in subnet.items()}
+    for metric in ('params', 'macs'):
+        assert build_cost_model(supernet, metric, x).of(told) == counted(net, x)[metric]
+
+
 def test_probabilities_of_nodes_are_read_off() -> None:
     _, _, mutator = prepared('darts')
     found = choice_probabilities(mutator)
@@ -260,11 +284,12 @@ def test_errors() -> None:
     supernet, _, mutator = prepared('resnet')
     with pytest.raises(ConfigError, match=r"one of params, .* got 'parms'; did you mean"):
         mm.expected_cost(supernet, mutator, 'parms')  # type: ignore[arg-type]
-    shipped, _, other = prepared('darts')
-    with pytest.raises(
-        InputError, match=r'what DartsSupernet is called with; .*example_inputs'
-    ):
-        mm.expected_cost(shipped, other, 'macs')
+    choices = {'a': nn.Linear(3, 3), 'b': nn.Identity()}
+    own = nn.Sequential(mm.DifferentiableOP(space_id='s', choices=choices))
+    other = mm.DartsMutator()
+    other.prepare_from_supernet(own)
+    with pytest.raises(InputError, match=r'what Sequential is called with; .*example_inputs'):
+        mm.expected_cost(own, other, 'macs')
     with pytest.raises(InputError, match='do not pass ResNet: RuntimeError'):
         mm.expected_cost(supernet, mutator, 'macs', torch.randn(1, 2, 8, 8))
     with pytest.raises(InputError, match=r'Expected `example_inputs`.* got int'):

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import networks
 import pytest
 import torch
-from searchable import networks
 from torch import nn
 
 import mmrazor_mutators as mm

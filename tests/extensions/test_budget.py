@@ -8,10 +8,10 @@ import math
 import pickle
 from typing import Any
 
+import networks
 import pytest
 import torch
 import toys
-from searchable import networks
 from torch import Tensor, nn
 from torch.nn import functional as F
 
