@@ -81,6 +81,7 @@ def test_classes_of_ours_are_kept_only_inside_of_the_block() -> None:
 
 # Torch prefers torch.export; those who still have TorchScript in use need this.
 @pytest.mark.filterwarnings('ignore:.torch.jit.trace:DeprecationWarning')
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 def test_torchscript_takes_the_network() -> None:
     _, net, _ = found('DartsSupernet', 1)
     x = torch.randn(2, 3, 16, 16)
