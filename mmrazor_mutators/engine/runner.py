@@ -26,6 +26,7 @@ from ..distributed import world_size
 from ..errors import ConfigError, NASError
 from ..host import RUNNER_PARTS, require_runner
 from ..registry import SCOPE
+from .hooks.agreed_buffers import AgreedBuffersHook
 from .hooks.stopping import StopHook
 from .saving import SavingRunner
 
@@ -170,6 +171,7 @@ def build_runner(
                 *(cfg.get('custom_hooks') or []),
                 *hooks,
                 {'type': 'SyncBuffersHook'},
+                AgreedBuffersHook(),
                 StopHook(),
             ],
             resume=resume,
