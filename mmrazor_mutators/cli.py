@@ -16,7 +16,7 @@ from typing import Any
 from .arguments import build_parser
 from .blame import in_worker, of_loader, one_line, place_of
 from .cli_costs import run_front, run_profile
-from .errors import NASError
+from .errors import NASError, RankLostError
 from .interrupts import ending_at_once
 
 __all__ = ['main']
@@ -234,6 +234,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for module in _MODULES.get(args.verb, ()):
                 importlib.import_module(module, __package__)
         args.run(args)
+    except RankLostError as error:
+        if not error.told:
+            words = [*(sys.argv[1:] if arguments is None else arguments)]
+            _complain(f'error: {error}. {_how_to_go_on(args, words)}')
+        return 2
     except NASError as error:
         if args.traceback:
             traceback.print_exc()

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 __all__ = [
+    'agree_on_buffers',
     'average_',
     'first_of_all',
     'gathered',
@@ -82,6 +83,15 @@ def average_(tensors: Sequence[Tensor]) -> None:
         flat /= world_size()
         for tensor, mean in zip(group, flat.split([t.numel() for t in group]), strict=True):
             tensor.copy_(mean.view_as(tensor))
+
+
+def agree_on_buffers(module: nn.Module) -> None:
+    """Average what a module has counted in its passes, such as running statistics, over ranks.
+
+    Each rank sees batches of its own, so that these differ.  What is decided by an
+    evaluation has to be decided from the same ones everywhere.
+    """
+    average_([buffer for buffer in module.buffers() if buffer.is_floating_point()])
 
 
 @contextmanager

@@ -19,6 +19,7 @@ __all__ = [
     'InputError',
     'NASError',
     'NonFiniteLossError',
+    'RankLostError',
     'SearchSpaceError',
     'SubnetError',
     'UnknownTypeError',
@@ -64,6 +65,16 @@ class NonFiniteLossError(NASError, ArithmeticError):
     """
 
     agreed = True
+
+
+class RankLostError(NASError, RuntimeError):
+    """Another rank of a distributed run has died or does not answer.
+
+    Attributes:
+        told: Whether another rank says so already.
+    """
+
+    told = False
 
 
 class DataError(NASError, OSError):

@@ -26,6 +26,7 @@ from .checkpoints import has_begun
 from .config import retrain_config
 from .hooks import EpochSeedHook, PeakMemoryHook, ProgressHook, SearchSubnetHook
 from .lock import alone_in_work_dir
+from .lost_ranks import naming_lost_ranks
 from .resuming import BeginHook, check_same_run, config_text
 from .runner import build_runner
 
@@ -48,6 +49,7 @@ class Result(NamedTuple):
 
 @signals.listening()
 @alone_in_work_dir
+@naming_lost_ranks
 def search(
     cfg: Config,
     work_dir: Path,
@@ -103,6 +105,7 @@ def search(
 
 @signals.listening()
 @alone_in_work_dir
+@naming_lost_ranks
 def retrain(
     cfg: Config,
     subnet: Subnet,

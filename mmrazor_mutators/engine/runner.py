@@ -9,6 +9,7 @@ import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,10 @@ from ..distributed import world_size
 from ..errors import ConfigError, NASError
 from ..host import RUNNER_PARTS, require_runner
 from ..registry import SCOPE
+from .hooks.agreed_buffers import AgreedBuffersHook
 from .hooks.fields import CheckpointFieldsHook
 from .hooks.stopping import StopHook
+from .lost_ranks import introduce_ranks
 from .saving import SavingRunner
 
 __all__ = ['QuietRunner', 'allow_checkpoint_types', 'build_runner']
@@ -160,10 +163,10 @@ def build_runner(
     require_runner('A job')
     allow_checkpoint_types()
     if launcher == 'pytorch' and not torch.cuda.is_available():
-        _join_on_cpu()
+        _join_on_cpu(cfg)
     parts = {key: cfg.get(key) for key in RUNNER_PARTS if cfg.get(key) is not None}
     with _readable_errors('The runner of the config'):
-        return QuietRunner(
+        runner = QuietRunner(
             model=model,
             work_dir=str(work_dir),
             # Each rank has seen other images, but the statistics of norms are one network's.
@@ -171,6 +174,7 @@ def build_runner(
                 *(cfg.get('custom_hooks') or []),
                 *hooks,
                 {'type': 'SyncBuffersHook'},
+                AgreedBuffersHook(),
                 StopHook(),
                 CheckpointFieldsHook(),
             ],
@@ -183,6 +187,8 @@ def build_runner(
             cfg=Config({'work_dir': str(work_dir)}),
             **parts,
         )
+    introduce_ranks()
+    return runner
 
 
 _OF_HOST = {'EpochBasedTrainLoop': 'EpochTrainLoop', 'IterBasedTrainLoop': 'StepTrainLoop'}
@@ -209,7 +215,7 @@ def _send_from_first_rank(model: nn.Module) -> None:
                 torch.distributed.broadcast(tensor, src=0)
 
 
-def _join_on_cpu() -> None:
+def _join_on_cpu(cfg: Config) -> None:
     """Join the processes of ``torchrun``; the host's way asks for a CUDA device.
 
     Raises:
@@ -224,7 +230,18 @@ def _join_on_cpu() -> None:
             f'has no {", ".join(sorted(missing))}; start with: torchrun --nproc_per_node 2 -m '
             'mmrazor_mutators ... --launcher pytorch'
         )
-    torch.distributed.init_process_group('gloo')
+    given = ((cfg.get('env_cfg') or {}).get('dist_cfg') or {}).get('timeout')
+    timeout = None if given is None else timedelta(seconds=_seconds(given))
+    torch.distributed.init_process_group('gloo', timeout=timeout)
+
+
+def _seconds(given: Any) -> float:
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < 1e9:
+        raise ConfigError(
+            'Expected `timeout` of `env_cfg.dist_cfg` to be a number of seconds above 0, but '
+            f'got {given!r}'
+        )
+    return float(given)
 
 
 @contextmanager

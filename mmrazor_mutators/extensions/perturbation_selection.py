@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_count
-from ..distributed import average_
+from ..distributed import agree_on_buffers, average_
 from ..errors import ConfigError, InputError, did_you_mean
 from ..functional import top_names
 from ..mutables import mutables_inside
@@ -269,6 +269,7 @@ class PerturbationSelection(Extension):
         for _ in range(self.tune_epochs):
             for pair in zip(train_batches, _again_and_again(arch_batches), strict=False):
                 step(*pair)
+        agree_on_buffers(search.supernet)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ BUILT_INS = {
     'SubnetError': ValueError,
     'InputError': ValueError,
     'NonFiniteLossError': ArithmeticError,
+    'RankLostError': RuntimeError,
     'DataError': OSError,
     'HostError': ImportError,
 }
