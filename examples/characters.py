@@ -10,4 +10,5 @@ from .data import standard_library
 from .models import Characters
 
 if __name__ == '__main__':
-    main(Task('characters', Characters, standard_library()), __doc__)
+    epochs = dict(search_epochs=8, tune_epochs=8)
+    main(Task('characters', Characters, standard_library(), **epochs), __doc__)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_count
 from ..costs import (
     Bound,
     Conditions,
@@ -108,15 +109,13 @@ class Budget(Extension):
             raise ConfigError(f'Expected a budget of at least one of {", ".join(_NAMES)}')
         if not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
             raise ConfigError(f'Expected `tolerance` from 0 to below 1, but got {tolerance!r}')
-        if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
-            raise ConfigError(f'Expected `interval` to be an int above 0, but got {interval!r}')
+        self.interval = check_count('interval', interval)
         if 'latency_ms' in self.budgets and profile is None:
             raise ConfigError(
                 'A budget of `latency_ms` needs `profile`, the file that "mmrazor-mutators '
                 'profile" writes on the device where the network is to run'
             )
         self.tolerance = float(tolerance)
-        self.interval = interval
         self.example_inputs = example_inputs
         self.profile = profile
         count = len(self.budgets)
@@ -141,8 +140,7 @@ class Budget(Extension):
         if not asks:
             raise ConfigError(
                 f'{type(mutator).__name__} reads off subnets in its own way, so that a budget '
-                'could be broken; derive it from DartsMutator without overriding '
-                '`search_subnet`, or ask `self._chosen_by_extension` there'
+                'could be broken; derive it from DartsMutator, whose `search_subnet` asks'
             )
 
     def attach(self, mutator: Any, supernet: nn.Module) -> None:
