@@ -152,7 +152,7 @@ class Budget(Extension):
         self._models = {name: self._model(name, supernet) for name in self.budgets}
         self._conditions = space_conditions(supernet)
         try:
-            allowed = self._allowed(mutator)
+            allowed = {sid: mutator._eligible(sid) for sid in mutator.search_spaces}
             counts = self._counts(mutator)
             for name, model in self._models.items():
                 self._limits[name] = self._limit(name, model, counts, allowed)
@@ -178,9 +178,6 @@ class Budget(Extension):
 
     def _counts(self, mutator: Any) -> dict[str, int]:
         return {sid: space['num_chosen'] for sid, space in mutator.search_spaces.items()}
-
-    def _allowed(self, mutator: Any) -> dict[str, list[str]]:
-        return {sid: mutator._eligible(sid) for sid in mutator.search_spaces}
 
     def _limit(
         self, name: str, model: CostModel, counts: Mapping[str, int], allowed: Any
