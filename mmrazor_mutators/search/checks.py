@@ -141,7 +141,9 @@ def hypergradient_for(
     return hypergradient
 
 
-def check_options(grad_clip: Any, arch_interval: Any, skip_non_finite: Any = 0) -> None:
+def check_options(
+    grad_clip: Any, arch_interval: Any, skip_non_finite: Any = 0, accumulate: Any = 1
+) -> None:
     """Refuse options outside of their range.
 
     Raises:
@@ -154,6 +156,7 @@ def check_options(grad_clip: Any, arch_interval: Any, skip_non_finite: Any = 0) 
             f'Expected `arch_interval` to be an int of at least 1, but got {arch_interval!r}'
         )
     check_count('skip_non_finite', skip_non_finite, 0)
+    check_count('accumulate', accumulate)
 
 
 def params_of(optimizer: Optimizer) -> list[Tensor]:
