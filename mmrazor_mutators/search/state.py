@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import ConfigError
 from .checks import check_optimizer_state, check_state
 from .guards import get_rng_state, set_rng_state
+from .wrapped_optimizers import bare
 
 __all__ = ['load_state', 'state_of']
 
@@ -18,7 +19,7 @@ _COUNTERS = ('epoch', 'iteration')
 
 def state_of(search: Any) -> dict[str, Any]:
     """Return copies of everything that a :class:`BilevelSearch` needs to go on."""
-    state = {name: getattr(search, name).state_dict() for name in (*_MODULES, *_OPTIMIZERS)}
+    state = {name: part.state_dict() for name, part in _parts_of(search).items()}
     state.update({name: getattr(search, name) for name in _COUNTERS})
     state['skips'] = [search.skips.total, search.skips.in_a_row]
     return copy.deepcopy({**state, 'rng': get_rng_state()})
@@ -40,11 +41,16 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
         check_state(name, getattr(search, name).state_dict(), state[name])
     for name in _OPTIMIZERS:
         check_optimizer_state(name, getattr(search, name), state[name])
-    for name in (*_MODULES, *_OPTIMIZERS):
+    for name, part in _parts_of(search).items():
         # An optimizer would go on to change the tensors that it is given.
-        getattr(search, name).load_state_dict(copy.deepcopy(state[name]))
+        part.load_state_dict(copy.deepcopy(state[name]))
     for name in _COUNTERS:
         setattr(search, name, state[name])
     # States of earlier versions have none.
     search.skips.total, search.skips.in_a_row = state.get('skips', (0, 0))
     set_rng_state(state['rng'])
+
+
+def _parts_of(search: Any) -> dict[str, Any]:
+    parts = {name: getattr(search, name) for name in _MODULES}
+    return {**parts, **{name: bare(getattr(search, name)) for name in _OPTIMIZERS}}
