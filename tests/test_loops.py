@@ -93,6 +93,7 @@ def test_runner(tmp_path: Path) -> None:
             },
             custom_hooks=[KeepSearch()],
             resume=True,
+            randomness={'seed': 0},
             experiment_name=f'{folder.name}{epochs}',
             log_level='ERROR',
         ).train()

@@ -4,7 +4,7 @@ from mmengine.hooks import Hook
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-import mmrazor_mutators as mm
+from mmrazor_mutators import BilevelSearch
 
 from .setting import build
 
@@ -16,22 +16,23 @@ class Search(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.supernet, self.mutator = build()
+        self.supernet, self.mutator = self.parts = build()
 
     def train_step(self, data, optim_wrapper):
-        if self.search is None:
-            both = (optim_wrapper[name].optimizer for name in ('weights', 'arch'))
-            self.search = mm.BilevelSearch(self.supernet, self.mutator, cross_entropy, *both)
-            if self.state is not None:
-                self.search.load_state_dict(self.state)
         return self.search.step(*data)
 
 
 class KeepSearch(Hook):
     """Keeps what the host does not: draws, and where the search is."""
 
+    def before_train(self, runner):
+        both = (runner.optim_wrapper[name].optimizer for name in ('weights', 'arch'))
+        search = BilevelSearch(*runner.model.parts, cross_entropy, *both)
+        search.load_state_dict(runner.model.state or search.state_dict())
+        runner.model.search = search
+
     def before_train_epoch(self, runner):
-        runner.model.mutator.on_epoch(runner.epoch, 10)
+        runner.model.search.on_epoch(runner.epoch, 10)
 
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint['search'] = runner.model.search.state_dict()
