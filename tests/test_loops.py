@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +68,9 @@ def test_loops_of_your_own(
 def test_runner(tmp_path: Path) -> None:
     runner = pytest.importorskip('mmengine.runner')
     from mmengine.optim import OptimWrapper, OptimWrapperDict
-    from torch.utils.data import DataLoader
 
     from examples.loops.runner import KeepSearch, Search
-    from examples.loops.setting import optimizers, pairs
+    from examples.loops.setting import loader, optimizers
     from mmrazor_mutators.engine.runner import allow_checkpoint_types
 
     allow_checkpoint_types()
@@ -84,7 +82,7 @@ def test_runner(tmp_path: Path) -> None:
         runner.Runner(
             model,
             str(folder),
-            train_dataloader=DataLoader(pairs(), collate_fn=itemgetter(0)),
+            train_dataloader=loader(),
             train_cfg={'by_epoch': True, 'max_epochs': epochs},
             optim_wrapper=OptimWrapperDict(**wrappers),
             param_scheduler={
@@ -113,7 +111,7 @@ class TestLightning:
         lightning = pytest.importorskip('lightning')
         from lightning.pytorch.callbacks import ModelCheckpoint
 
-        from examples.loops.setting import pairs
+        from examples.loops.setting import loader
 
         trainer = lightning.Trainer(
             accelerator='cpu',
@@ -124,7 +122,7 @@ class TestLightning:
             enable_model_summary=False,
             callbacks=[ModelCheckpoint(folder, '{step}', every_n_train_steps=6)],
         )
-        trainer.fit(model, pairs(), ckpt_path=path, weights_only=True)
+        trainer.fit(model, loader(), ckpt_path=path, weights_only=True)
         return trainer
 
     def test_it_counts_saves_and_goes_on(self, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lightning: trainer.fit(Search(), pairs()) with a trainer of your own."""
+"""Lightning: trainer.fit(Search(), loader()) with a trainer of your own."""
 
 import lightning
 from torch.nn.functional import cross_entropy

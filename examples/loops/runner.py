@@ -27,9 +27,8 @@ class KeepSearch(Hook):
 
     def before_train(self, runner):
         both = (runner.optim_wrapper[name].optimizer for name in ('weights', 'arch'))
-        search = BilevelSearch(*runner.model.parts, cross_entropy, *both)
+        search = runner.model.search = BilevelSearch(*runner.model.parts, cross_entropy, *both)
         search.load_state_dict(runner.model.state or search.state_dict())
-        runner.model.search = search
 
     def before_train_epoch(self, runner):
         runner.model.search.on_epoch(runner.epoch, 10)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
+from torch.utils.data import DataLoader
 
 import mmrazor_mutators as mm
 from examples.data import digits
 
-__all__ = ['build', 'main', 'optimizers', 'pairs', 'report']
+__all__ = ['build', 'loader', 'main', 'optimizers', 'pairs', 'report']
 
 Batch = tuple[Tensor, Tensor]
 
@@ -33,6 +35,11 @@ def pairs(size: int = 32, count: int = 6) -> list[tuple[Batch, Batch]]:
     images, labels, *_ = digits()
     batches = [*zip(images.split(size), labels.split(size), strict=True)]
     return [*zip(batches[:count], batches[count : 2 * count], strict=True)]
+
+
+def loader() -> DataLoader[tuple[Batch, Batch]]:
+    """Return the same as a loader, whose seeds are not drawn from the numbers of the search."""
+    return DataLoader(pairs(), collate_fn=itemgetter(0), generator=torch.Generator())
 
 
 def optimizers(supernet: nn.Module, mutator: mm.GDASMutator) -> tuple[SGD, Adam]:
