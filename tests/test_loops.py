@@ -86,7 +86,7 @@ def test_runner(tmp_path: Path) -> None:
             train_cfg={'by_epoch': True, 'max_epochs': epochs},
             optim_wrapper=OptimWrapperDict(**wrappers),
             param_scheduler={
-                'weights': [{'type': 'CosineAnnealingLR', 'T_max': 10}],
+                'weights': [{'type': 'CosineAnnealingLR', 'T_max': 10, 'end': 10}],
                 'arch': [],
             },
             custom_hooks=[KeepSearch()],
@@ -105,6 +105,7 @@ def test_runner(tmp_path: Path) -> None:
 
 
 @quiet
+@pytest.mark.filterwarnings('ignore:.*does not have many workers')
 class TestLightning:
     @staticmethod
     def fit(model: Any, folder: Path, epochs: int, path: Path | None = None) -> Any:
@@ -120,7 +121,7 @@ class TestLightning:
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[ModelCheckpoint(folder, '{step}', every_n_train_steps=6)],
+            callbacks=[ModelCheckpoint(folder, '{epoch}')],
         )
         trainer.fit(model, loader(), ckpt_path=path, weights_only=True)
         return trainer
@@ -134,7 +135,7 @@ class TestLightning:
         # It counts the steps of both optimizers.
         assert trainer.global_step == 24
         self.fit(first, tmp_path / 'parts', 1).save_checkpoint(tmp_path / 'last.ckpt')
-        assert [*(tmp_path / 'parts').glob('step=*.ckpt')]
+        assert [*(tmp_path / 'parts').glob('epoch=0*.ckpt')]
         torch.rand(3)
         self.fit(second, tmp_path / 'parts', 2, tmp_path / 'last.ckpt')
         assert_same(second.search.state_dict(), whole.search.state_dict())
