@@ -105,7 +105,9 @@ def test_runner(tmp_path: Path) -> None:
 
 
 @quiet
-@pytest.mark.filterwarnings('ignore:.*does not have many workers')
+@pytest.mark.filterwarnings(
+    'ignore:.*does not have many workers', 'ignore:Checkpoint directory .* is not empty'
+)
 class TestLightning:
     @staticmethod
     def fit(model: Any, folder: Path, epochs: int, path: Path | None = None) -> Any:
@@ -137,7 +139,7 @@ class TestLightning:
         self.fit(first, tmp_path / 'parts', 1)
         (saved,) = (tmp_path / 'parts').glob('*.ckpt')
         torch.rand(3)
-        self.fit(second, tmp_path / 'rest', 2, saved)
+        self.fit(second, tmp_path / 'parts', 2, saved)
         assert_same(second.search.state_dict(), whole.search.state_dict())
 
     def test_bare_optimizers_are_not_counted(self, tmp_path: Path) -> None:
