@@ -27,7 +27,7 @@ __all__ = ['introduce_ranks', 'is_of_lost_rank', 'naming_lost_ranks']
 _P = ParamSpec('_P')
 _R = TypeVar('_R')
 _SIGNS = re.compile(
-    r'gloo|nccl|closed by peer|reset by peer|broken pipe|timed out waiting|timed out after',
+    r'gloo|nccl|(closed|reset) by peer|broken pipe|pair closure|timed out (waiting|after)',
     re.IGNORECASE,
 )
 _PATIENCE = 5.0

@@ -16,6 +16,7 @@ from ..functional import clip_to_simplex
 from ..mutators import Extension
 from ..registry import EXTENSIONS
 from ..search.guards import buffers_kept, frozen, get_rng_state, in_mode, replayed
+from ..search.hypergradients.micro_batches import mean_loss
 from .given_weights import check_simplex_weights
 
 __all__ = ['AdversarialPerturbation', 'RandomPerturbation', 'ascend']
@@ -229,7 +230,7 @@ class AdversarialPerturbation(Perturbation):
 
         def loss_at(values: Sequence[Tensor]) -> Tensor:
             with replayed(draws), search.mutator.mixing(mixed.given(values)):
-                return search.compute_loss(batch).reshape(())
+                return mean_loss(search.compute_loss, batch).reshape(())
 
         def gradient(values: Sequence[Tensor]) -> list[Tensor]:
             leaves = [value.detach().requires_grad_() for value in values]

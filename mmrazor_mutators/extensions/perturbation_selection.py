@@ -19,6 +19,7 @@ from ..mutables import mutables_inside
 from ..mutators import Extension
 from ..registry import EXTENSIONS
 from ..search.guards import buffers_kept, get_rng_state, in_mode, replayed
+from ..search.hypergradients.micro_batches import grouped
 from .given_weights import check_simplex_weights
 
 __all__ = ['PerturbationSelection']
@@ -71,14 +72,12 @@ class PerturbationSelection(Extension):
     a cosine in their code, but nobody steps it).  Running statistics show no
     trace of the comparisons.
 
-    On the DARTS space the authors decide a space of the normal and one of the
-    reduction cell in every round: ``groups=['normal*', 'reduce*']``.  They tune
-    once more after the last round, which changes nothing that was decided, and
-    on NAS-Bench-201 for an epoch less before it.
+    On the DARTS space the authors decide a space of the normal and one of the reduction
+    cell in every round: ``groups=['normal*', 'reduce*']``.  They tune once more after the
+    last round, which changes nothing, and on NAS-Bench-201 for an epoch less before it.
 
-    It costs one pass over the architecture batches for each choice of each
-    space, and ``tune_epochs`` epochs between two rounds.  Checkpoints are not
-    written meanwhile.
+    It costs one pass over the architecture batches for each choice of each space, and
+    ``tune_epochs`` epochs between two rounds.  Checkpoints are not written meanwhile.
 
     Args:
         tune_epochs: Epochs of tuning between two rounds, at least 0.
@@ -216,10 +215,8 @@ class PerturbationSelection(Extension):
     def _decide(self, search: Any, space_id: str, arch_batches: Any) -> None:
         """Keep the choices without which the supernet does worst."""
         mutator = search.mutator
-        kept, count = (
-            mutator.kept_choices(space_id),
-            mutator.search_spaces[space_id]['num_chosen'],
-        )
+        kept = mutator.kept_choices(space_id)
+        count = mutator.search_spaces[space_id]['num_chosen']
         eligible = [name for name in kept if name not in mutator.ignore_choices]
         harm = dict.fromkeys(eligible, 0.0)
         if len(eligible) > count:
@@ -266,8 +263,10 @@ class PerturbationSelection(Extension):
 
     def _tune(self, search: Any, train_batches: Any, arch_batches: Any) -> None:
         step = search.step if self.tune_architecture else search.step_weights
+        count = search.accumulate
         for _ in range(self.tune_epochs):
-            for pair in zip(train_batches, _again_and_again(arch_batches), strict=False):
+            arch = grouped(_again_and_again(arch_batches), count)
+            for pair in zip(grouped(train_batches, count), arch, strict=False):
                 step(*pair)
         agree_on_buffers(search.supernet)
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..copies import SavedBuffers
-from ..distributed import average_
 from ..mutators import DifferentiableMutator
 from ..typing import ConfigDict, LossFn
 from .checks import (
@@ -19,22 +18,23 @@ from .checks import (
     check_optimizers,
     check_options,
     hypergradient_for,
-    pair_of,
     params_of,
 )
 from .execution import Execution
 from .guards import buffers_kept_on_error, frozen, lent, uncollected
 from .hypergradients import Hypergradient
-from .hypergradients.tensors import filled, gradients, unshared
+from .hypergradients.micro_batches import loss_and_gradient, mean_loss
+from .hypergradients.tensors import filled
+from .losses import Losses
 from .moves import Verdicts, clip_, move, undo_of
-from .predictions import Predictions
+from .replicas import send_from_first_rank, unwrapped
 from .skips import Skips
 from .state import load_state, state_of
 
 __all__ = ['BilevelSearch']
 
 
-class BilevelSearch(Predictions):
+class BilevelSearch(Losses):
     r"""Trains the weights of a supernet and its architecture parameters together.
 
     DARTS (Liu et al., ICLR 2019), algorithm 1: each step moves
@@ -48,7 +48,8 @@ class BilevelSearch(Predictions):
     then stays, up to the running statistics of its pass.
 
     Args:
-        supernet: Prepared by ``mutator``.
+        supernet: Prepared by ``mutator``; one in ``DistributedDataParallel`` is unwrapped,
+            since gradients are averaged over ranks here; all ranks begin with those of rank 0.
         mutator: Owns the architecture parameters.
         loss_fn: ``(outputs, targets) -> scalar``.
         weight_optimizer: Over parameters of the supernet.
@@ -66,6 +67,9 @@ class BilevelSearch(Predictions):
             backward pass; see :class:`~.execution.Execution`.
         skip_non_finite: How many steps in a row may be skipped for a loss or gradient that is
             not finite; one more is an error.
+        accumulate: Take as many micro-batches in each step, lists of which :meth:`step` is
+            given then, for the gradient of the batch that they would make up together, if
+            the loss is a mean.  ``neumann`` and ``cg`` keep the graphs of all of them.
         autocast: ``'bfloat16'``, or ``None`` for the precision of the weights.
         compile: Whether to compile candidates, see :class:`Compilation`; or a
             mapping of options for ``torch.compile``.
@@ -108,10 +112,11 @@ class BilevelSearch(Predictions):
         channels_last: bool = True,
         checkpoint_cells: bool = False,
         skip_non_finite: int = 0,
+        accumulate: int = 1,
         autocast: Literal['bfloat16'] | None = None,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
-        self.supernet = supernet
+        self.supernet = supernet = unwrapped(supernet)
         self.mutator = mutator
         self.loss_fn = loss_fn
         self.weight_optimizer = weight_optimizer
@@ -119,7 +124,8 @@ class BilevelSearch(Predictions):
         self.hypergradient = hypergradient_for(
             hypergradient, single_level=single_level, autocast=autocast
         )
-        check_options(grad_clip, arch_interval, skip_non_finite)
+        check_options(grad_clip, arch_interval, skip_non_finite, accumulate)
+        self.accumulate = accumulate
         self.single_level = single_level
         self.grad_clip = grad_clip
         self.arch_start_epoch = arch_start_epoch
@@ -135,6 +141,7 @@ class BilevelSearch(Predictions):
             autocast=autocast,
             compile=compile,
         )
+        send_from_first_rank([*supernet.parameters(), *supernet.buffers(), *self.arch_params])
         self.epoch = 0
         self.iteration = 0
 
@@ -142,37 +149,6 @@ class BilevelSearch(Predictions):
         """Move every schedule to an epoch; call it before the epoch begins."""
         self.mutator.on_epoch(epoch, max_epochs)
         self.epoch = epoch
-
-    def compute_loss(self, batch: Any) -> Tensor:
-        """Return the loss of a batch; override it for batches of another form.
-
-        The supernet is run within ``self.execution.forward_context()``.
-
-        Args:
-            batch: A pair ``(inputs, targets)``.
-        """
-        inputs, targets = pair_of(batch)
-        with self.execution.forward_context():
-            return self.loss_fn(self.supernet(inputs), targets)
-
-    def train_loss(self, batch: Any) -> Tensor:
-        """Return the loss that the weights minimise."""
-        return check_loss(self.compute_loss(batch))
-
-    def arch_loss(self, batch: Any) -> Tensor:
-        """Return the loss that the architecture minimises, regularisation included."""
-        return self.mutator.arch_objective(check_loss(self.compute_loss(batch)))
-
-    def gradient(
-        self, loss: Tensor, params: Sequence[Tensor], *, retain_graph: bool = False
-    ) -> list[Tensor | None]:
-        """Return gradients, averaged over the ranks of a distributed run.
-
-        ``None`` where the loss does not depend on a parameter.
-        """
-        grads = unshared(gradients(loss, params, retain_graph=retain_graph))
-        average_([grad for grad in grads if grad is not None])
-        return grads
 
     @property
     def takes_arch_step(self) -> bool:
@@ -204,6 +180,7 @@ class BilevelSearch(Predictions):
             NonFiniteLossError: A loss or gradient that is NaN or infinite, and not skipped.
             InputError: A batch or a loss of the wrong form.
         """
+        train_batch, arch_batch = self._whole(train_batch, arch_batch)
         for extension in self.mutator.extensions:
             extension.before_step(self, train_batch, arch_batch)
         logs: dict[str, Tensor] = {}
@@ -219,6 +196,7 @@ class BilevelSearch(Predictions):
 
     def step_weights(self, train_batch: Any, arch_batch: Any = None) -> Tensor:
         """Step the weights alone, within the extensions; return the loss."""
+        train_batch, arch_batch = self._whole(train_batch, arch_batch)
         with self._undone_on_error(), self._within_extensions(train_batch, arch_batch):
             return self._step_weights(train_batch)
 
@@ -259,17 +237,22 @@ class BilevelSearch(Predictions):
 
     def _step_weights(self, batch: Any) -> Tensor:
         with frozen(self.arch_params):
-            loss = self.train_loss(batch)
-            grads = self.gradient(loss, self.weights)
+            loss, grads = loss_and_gradient(self, self.train_loss, batch, self.weights)
         size = self._verdicts.claim('training', loss, grads)
         self._verdicts.look(together=True)
         self._move_weights(grads, size)
-        return loss.detach()
+        return loss
 
     def _step_both(self, batch: Any) -> Tensor:
-        loss = check_loss(self.compute_loss(batch))
-        objective = self.mutator.arch_objective(loss)
-        grads = self.gradient(objective, [*self.arch_params, *self.weights])
+        losses: list[Tensor] = []
+
+        def objective_of(part: Any) -> Tensor:
+            losses.append(check_loss(self.compute_loss(part)))
+            return self.mutator.arch_objective(losses[-1])
+
+        params = [*self.arch_params, *self.weights]
+        objective, grads = loss_and_gradient(self, objective_of, batch, params)
+        loss = mean_loss(lambda _: losses.pop(0).detach(), batch)
         of_arch = filled(grads[: len(self.arch_params)], self.arch_params)
         of_weights = grads[len(self.arch_params) :]
         size = self._verdicts.claim('training', loss, of_weights)
@@ -277,7 +260,7 @@ class BilevelSearch(Predictions):
         self._verdicts.look(together=True)
         self._move_arch_params(of_arch)
         self._move_weights(of_weights, size)
-        return loss.detach()
+        return loss
 
     def _move_arch_params(self, grads: Sequence[Tensor]) -> None:
         move(self.arch_optimizer, self.arch_params, grads)

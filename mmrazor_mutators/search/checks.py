@@ -17,6 +17,7 @@ from ..mutators import DifferentiableMutator
 from ..typing import ConfigDict
 from .execution import check_precision
 from .hypergradients import FirstOrder, Hypergradient
+from .wrapped_optimizers import bare
 
 __all__ = [
     'check_arch_batch',
@@ -55,10 +56,11 @@ def check_optimizers(
             f'{type(mutator).__name__}; derive it from DifferentiableMutator or DartsMutator'
         )
     needed = getattr(mutator, 'arch_optimizer_types', None)
-    if needed and not isinstance(arch_optimizer, needed):
+    given = bare(arch_optimizer)
+    if needed and not isinstance(given, needed):
         raise ConfigError(
             f'Expected `arch_optimizer` to be {" or ".join(kind.__name__ for kind in needed)}, '
-            f'which {type(mutator).__name__} needs, but got {type(arch_optimizer).__name__}'
+            f'which {type(mutator).__name__} needs, but got {type(given).__name__}'
         )
     ours = {id(param): name for name, param in mutator.arch_params.items()}
     missing = ours.keys() - {id(param) for param in arch_params}
@@ -102,11 +104,11 @@ def check_takes_no_closure(optimizer: Any) -> None:
     Raises:
         ConfigError: See above.
     """
-    kind: type = type(optimizer)
+    kind: type = type(bare(optimizer))
     if _needs_closure(kind):
         raise ConfigError(
             'Expected an optimizer that steps by a gradient that it is given, such as SGD or '
-            f'Adam, but got {type(optimizer).__name__}, which evaluates the loss again by a '
+            f'Adam, but got {kind.__name__}, which evaluates the loss again by a '
             'closure'
         )
 
@@ -141,7 +143,9 @@ def hypergradient_for(
     return hypergradient
 
 
-def check_options(grad_clip: Any, arch_interval: Any, skip_non_finite: Any = 0) -> None:
+def check_options(
+    grad_clip: Any, arch_interval: Any, skip_non_finite: Any = 0, accumulate: Any = 1
+) -> None:
     """Refuse options outside of their range.
 
     Raises:
@@ -154,6 +158,7 @@ def check_options(grad_clip: Any, arch_interval: Any, skip_non_finite: Any = 0) 
             f'Expected `arch_interval` to be an int of at least 1, but got {arch_interval!r}'
         )
     check_count('skip_non_finite', skip_non_finite, 0)
+    check_count('accumulate', accumulate)
 
 
 def params_of(optimizer: Optimizer) -> list[Tensor]:

@@ -10,6 +10,7 @@ from ..errors import ConfigError, NASError
 from .checks import check_state
 from .fields import check_counter, check_fields, check_optimizer_fields
 from .guards import get_rng_state, set_rng_state
+from .wrapped_optimizers import bare
 
 __all__ = ['load_state', 'state_of']
 
@@ -20,7 +21,7 @@ _COUNTERS = ('epoch', 'iteration')
 
 def state_of(search: Any) -> dict[str, Any]:
     """Return copies of everything that a :class:`BilevelSearch` needs to go on."""
-    state = {name: getattr(search, name).state_dict() for name in (*_MODULES, *_OPTIMIZERS)}
+    state = {name: part.state_dict() for name, part in _parts_of(search).items()}
     state.update({name: getattr(search, name) for name in _COUNTERS})
     state['skips'] = [search.skips.total, search.skips.in_a_row]
     return copy.deepcopy({**state, 'rng': get_rng_state()})
@@ -70,6 +71,11 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
 
 
 def _load_parts(search: Any, state: Mapping[str, Any]) -> None:
-    for name in (*_MODULES, *_OPTIMIZERS):
+    for name, part in _parts_of(search).items():
         # An optimizer would go on to change the tensors that it is given.
-        getattr(search, name).load_state_dict(copy.deepcopy(state[name]))
+        part.load_state_dict(copy.deepcopy(state[name]))
+
+
+def _parts_of(search: Any) -> dict[str, Any]:
+    parts = {name: getattr(search, name) for name in _MODULES}
+    return {**parts, **{name: bare(getattr(search, name)) for name in _OPTIMIZERS}}

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import SGD, Optimizer
 
 from ..errors import ConfigError
+from .wrapped_optimizers import bare
 
 __all__ = ['pull_back', 'virtual_step']
 
@@ -41,6 +42,7 @@ def virtual_step(
     >>> virtual_step(torch.optim.SGD([w], lr=0.1), [w], [torch.tensor([2.0])])
     [tensor([0.8000])]
     """
+    optimizer = bare(optimizer)
     if isinstance(optimizer, SGD):
         return _sgd(optimizer, params, grads)
     if 'differentiable' not in optimizer.defaults:

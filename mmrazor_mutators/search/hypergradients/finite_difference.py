@@ -12,6 +12,7 @@ from ...errors import ConfigError
 from ...registry import HYPERGRADIENTS
 from ..guards import frozen, get_rng_state, replayed
 from .base import BilevelProblem
+from .micro_batches import loss_and_gradient
 from .tensors import filled, norm
 from .unrolled import Unrolled
 
@@ -56,7 +57,8 @@ class FiniteDifference(Unrolled):
             with torch.no_grad():
                 torch._foreach_add_(list(problem.weights), step, alpha=times)
             with replayed(draws), frozen(problem.weights):
-                loss = problem.train_loss(train_batch)
-                grads = problem.gradient(loss, problem.arch_params)
+                _, grads = loss_and_gradient(
+                    problem, problem.train_loss, train_batch, problem.arch_params
+                )
             sides.append(filled(grads, problem.arch_params))
         return [(plus - minus) / (2 * epsilon) for plus, minus in zip(*sides, strict=True)]

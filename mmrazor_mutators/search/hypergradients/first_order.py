@@ -7,6 +7,7 @@ from typing import Any
 from ...registry import HYPERGRADIENTS
 from ..guards import frozen
 from .base import ArchGradient, BilevelProblem, Hypergradient
+from .micro_batches import loss_and_gradient
 from .tensors import filled
 
 __all__ = ['FirstOrder']
@@ -27,6 +28,7 @@ class FirstOrder(Hypergradient):
     ) -> ArchGradient:
         """Return the architecture loss and its direct derivative."""
         with frozen(problem.weights):
-            loss = problem.arch_loss(arch_batch)
-            grads = problem.gradient(loss, problem.arch_params)
-        return ArchGradient(loss.detach(), filled(grads, problem.arch_params))
+            loss, grads = loss_and_gradient(
+                problem, problem.arch_loss, arch_batch, problem.arch_params
+            )
+        return ArchGradient(loss, filled(grads, problem.arch_params))

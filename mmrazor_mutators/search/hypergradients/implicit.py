@@ -11,6 +11,7 @@ from torch import Tensor
 from ..compilation import uncompiled
 from ..guards import buffers_kept
 from .base import ArchGradient, BilevelProblem, Hypergradient
+from .micro_batches import loss_and_gradient
 from .tensors import dot, filled, gradients
 
 __all__ = ['Implicit', 'MatVec']
@@ -40,8 +41,9 @@ class Implicit(Hypergradient):
         """Return the architecture loss at the weights and its total derivative."""
         weights, arch_params = list(problem.weights), list(problem.arch_params)
         with buffers_kept(problem.supernet, getattr(problem, 'saved_buffers', None)):
-            loss = problem.arch_loss(arch_batch)
-            grads = problem.gradient(loss, [*arch_params, *weights])
+            loss, grads = loss_and_gradient(
+                problem, problem.arch_loss, arch_batch, [*arch_params, *weights]
+            )
             direct = filled(grads[: len(arch_params)], arch_params)
             loss_grads = grads[len(arch_params) :]
             with uncompiled():
@@ -63,7 +65,7 @@ class Implicit(Hypergradient):
             solution = self.solve(hessian_product, vector)
             indirect = problem.gradient(dot(train_grads, solution), arch_params)
         total = [d - i for d, i in zip(direct, filled(indirect, arch_params), strict=True)]
-        return ArchGradient(loss.detach(), total)
+        return ArchGradient(loss, total)
 
     @abstractmethod
     def solve(self, hessian_product: MatVec, vector: list[Tensor]) -> list[Tensor]:

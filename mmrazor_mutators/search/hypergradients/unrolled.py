@@ -13,6 +13,7 @@ from ..compilation import uncompiled
 from ..guards import buffers_kept, frozen, get_rng_state, replayed, values_kept
 from ..virtual_step import pull_back, virtual_step
 from .base import ArchGradient, BilevelProblem, Hypergradient
+from .micro_batches import loss_and_gradient
 from .tensors import dot, filled, gradients
 
 __all__ = ['Unrolled', 'exact_mixed_product']
@@ -45,19 +46,22 @@ class Unrolled(Hypergradient):
         with buffers_kept(problem.supernet, saved), values_kept(weights) as put_back:
             draws = get_rng_state()
             with frozen(arch_params):
-                train_grads = problem.gradient(problem.train_loss(train_batch), weights)
+                _, train_grads = loss_and_gradient(
+                    problem, problem.train_loss, train_batch, weights
+                )
             leaves = [g if g is None else g.detach().requires_grad_() for g in train_grads]
             stepped = virtual_step(problem.weight_optimizer, weights, leaves)
             copy_into(weights, stepped)
-            loss = problem.arch_loss(arch_batch)
-            grads = problem.gradient(loss, [*arch_params, *weights])
+            loss, grads = loss_and_gradient(
+                problem, problem.arch_loss, arch_batch, [*arch_params, *weights]
+            )
             put_back()
             direct = filled(grads[: len(arch_params)], arch_params)
             direction = pull_back(stepped, leaves, filled(grads[len(arch_params) :], weights))
             with replayed(draws):
                 indirect = self.mixed_product(problem, train_batch, direction)
         total = [d + i for d, i in zip(direct, indirect, strict=True)]
-        return ArchGradient(loss.detach(), total)
+        return ArchGradient(loss, total)
 
     @abstractmethod
     def mixed_product(
@@ -79,8 +83,11 @@ def exact_mixed_product(
     The gradient is differentiated once more, so every operation of the
     supernet needs a second derivative.
     """
-    with uncompiled():
-        loss = problem.train_loss(train_batch)
-    train_grads = gradients(loss, problem.weights, create_graph=True)
-    inner = dot(train_grads, direction)
-    return filled(problem.gradient(inner, problem.arch_params), problem.arch_params)
+
+    def product_of(part: Any) -> Tensor:
+        with uncompiled():
+            loss = problem.train_loss(part)
+        return dot(gradients(loss, problem.weights, create_graph=True), direction)
+
+    _, product = loss_and_gradient(problem, product_of, train_batch, problem.arch_params)
+    return filled(product, problem.arch_params)
