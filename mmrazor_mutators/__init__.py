@@ -108,6 +108,7 @@ __all__ = [
     'make_searchable',
     'restore_original',
     'suggest_rules',
+    'write_network',
 ]
 
 

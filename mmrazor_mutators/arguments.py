@@ -90,7 +90,10 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
     sub.add_argument('--subnet', required=True, metavar='FILE', help='written by search')
     sub.add_argument('--checkpoint', required=True, metavar='FILE', help='last.pth of a run')
     sub.add_argument(
-        '--out', required=True, metavar='FILE', help='.pt, .pth, or .pt2 for torch.export'
+        '--out',
+        required=True,
+        metavar='FILE',
+        help='.pt, .pt2 for torch.export, .onnx, or .py for source',
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
     add_cost_verbs(job)

@@ -88,6 +88,7 @@ from .registry import (
 )
 from .search import BilevelSearch
 from .searchable import make_searchable, restore_original, suggest_rules
+from .shipping import write_network
 from .version import __version__
 
 __all__ = [
@@ -171,4 +172,5 @@ __all__ = [
     'make_searchable',
     'restore_original',
     'suggest_rules',
+    'write_network',
 ]

@@ -42,6 +42,7 @@ ROOMS: list[tuple[int, set[str]]] = [
     (3, {'costs'}),
     (3, {'export'}),
     (3, {'searchable'}),
+    (3, {'shipping'}),
     (4, {'mutators'}),
     (5, {'search'}),
     (6, {'algorithms'}),
