@@ -93,7 +93,7 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
         '--out',
         required=True,
         metavar='FILE',
-        help='.pt, .pt2 for torch.export, .onnx, or .py for source',
+        help='ends in .pt, .pt2 for torch.export, .onnx, or .py for source',
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
     add_cost_verbs(job)

@@ -147,9 +147,7 @@ def write_network(
     target = Path(path)
     paths = files_of(target)
     example = example_inputs if isinstance(example_inputs, tuple) else (example_inputs,)
-    if not example or not all(
-        isinstance(x, Tensor) and x.dim() and len(x) > 1 for x in example
-    ):
+    if not example or not all(map(_is_batch, example)):
         raise InputError(
             'Expected the example inputs to be a tensor of at least two samples, or a tuple of '
             f'such, but got {[getattr(x, "shape", x) for x in example]}'
@@ -173,6 +171,10 @@ def write_network(
     return paths
 
 
+def _is_batch(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.dim() > 0 and len(x) > 1
+
+
 def _check_equal(path: Path, written: _Written, output: Any, expected: Any) -> None:
     """Refuse to write what computes something else."""
     atol = None if written.rtol is None else written.rtol / 10
@@ -181,7 +183,8 @@ def _check_equal(path: Path, written: _Written, output: Any, expected: Any) -> N
             tensors_in(output), tensors_in(expected), rtol=written.rtol, atol=atol
         )
     except AssertionError as error:
+        hint = '' if path.suffix in ('.pt', '.pth') else '; .pt takes every network'
         raise ConfigError(
             f'Cannot export to {path.name!r}: what would be written computes something else '
-            f'than the network ({" ".join(str(error).split())}); .pt takes every network'
+            f'than the network ({" ".join(str(error).split())}){hint}'
         ) from error

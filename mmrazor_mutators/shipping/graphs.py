@@ -127,9 +127,8 @@ def _use_common_names(graph: fx.Graph) -> None:
 def _follow_device(graph: fx.Graph) -> None:
     """Let tensors that the graph makes lie where its first input lies."""
     first = next(node for node in graph.nodes if node.op == 'placeholder')
-    makers = [
-        node for node in graph.nodes if isinstance(node.kwargs.get('device'), torch.device)
-    ]
+    device = torch.device
+    makers = [node for node in graph.nodes if isinstance(node.kwargs.get('device'), device)]
     if not makers:
         return
     with graph.inserting_after(first):
@@ -145,7 +144,7 @@ def constructor_of(layer: nn.Module) -> str | None:
     'nn.Conv2d(2, 3, 1, bias=False)'
     """
     cls: Any = type(layer)
-    if getattr(nn, cls.__name__, None) is not cls:
+    if cls not in vars(nn).values():
         return None
     needed: list[str] = []
     settings: dict[str, str] = {}
