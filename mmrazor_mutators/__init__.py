@@ -102,6 +102,7 @@ __all__ = [
     'build_mutable',
     'build_mutator',
     'build_op',
+    'calibrate_batch_norm',
     'dump_subnet',
     'expected_cost',
     'load_subnet',

@@ -86,7 +86,7 @@ from .registry import (
     MUTATORS,
     OPS,
 )
-from .search import BilevelSearch
+from .search import BilevelSearch, calibrate_batch_norm
 from .searchable import make_searchable, restore_original, suggest_rules
 from .shipping import write_network
 from .version import __version__
@@ -166,6 +166,7 @@ __all__ = [
     'build_mutable',
     'build_mutator',
     'build_op',
+    'calibrate_batch_norm',
     'dump_subnet',
     'expected_cost',
     'load_subnet',

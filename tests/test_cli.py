@@ -193,7 +193,7 @@ def test_export(source, suffix, searched, request, tmp_path, capsys):
         assert not exported.training
         with torch.no_grad():
             torch.testing.assert_close(exported(images), expected)
-        elif suffix == '.py':
+    elif suffix == '.py':
         scope = {'__file__': str(out)}
         exec(out.read_text(), scope)
         with torch.no_grad():
