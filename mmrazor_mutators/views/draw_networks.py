@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .canvas import CHAR, GRAY, INK, PAPER, box, check_ending, new_figure, save_figure, text
 from .draw import kind_color
@@ -110,10 +110,12 @@ class _Picture:
                 continue
             y = self.middle(index)
             self._draw_width(axes, y, row, most_channels)
-            share = row.params / most_params
-            self._draw_amount(axes, self.params, y, share, f'{row.params:,}', _BLUE)
-            share = row.macs / most_macs
-            self._draw_amount(axes, self.macs, y, share, short(row.macs), _ORANGE)
+            if row.params:
+                share = row.params / most_params
+                self._draw_amount(axes, self.params, y, share, f'{row.params:,}', _BLUE)
+            if row.macs:
+                share = row.macs / most_macs
+                self._draw_amount(axes, self.macs, y, share, short(row.macs), _ORANGE)
 
     def _draw_layer(self, axes: Axes, index: int, row: NetworkRow) -> None:
         y, texts = self.middle(index), self.texts[index]
@@ -160,7 +162,8 @@ class _Picture:
 
     def _draw_arrow(self, axes: Axes, index: int, row: NetworkRow) -> None:
         """Draw from which layer the input comes."""
-        y, style = self.middle(index), {'color': GRAY, 'linewidth': 1.3, 'zorder': 2}
+        y = self.middle(index)
+        style: dict[str, Any] = {'color': GRAY, 'linewidth': 1.3, 'zorder': 2}
         if index in self.lanes:
             x = self.left - _GAP / 2 - self.lanes[index] * _LANE
             start = self.middle(row.source)
@@ -215,12 +218,8 @@ def _lanes(rows: tuple[NetworkRow, ...]) -> dict[int, int]:
             above -= 1
         if row.source < 0 or row.source >= above:
             continue
-        for lane, end in enumerate(ends):
-            if end <= row.source:
-                break
-        else:
-            lane = len(ends)
-            ends.append(0)
+        lane = next((i for i, end in enumerate(ends) if end <= row.source), len(ends))
+        ends += [0] * (lane == len(ends))
         ends[lane] = index
         lanes[index] = lane
     return lanes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,6 +133,7 @@ def view_network(
     names = {id(module): name for name, module in net.named_modules()}
     modules = {id(module): module for module in net.modules()}
     rows: list[NetworkRow] = []
+    positions: list[int] = []
     row_of: dict[int, int] = {}
     for key in seen.calls:
         module = modules[key]
@@ -149,10 +149,13 @@ def view_network(
             rows[-1].params += row.params
             rows[-1].kinds += [kind for kind in row.kinds if kind != 'Identity']
             continue
-        row.source = row_of.get(seen.sources.get(key, 0), -1)
+        source = seen.sources.get(key, 0)
+        if len(seen.calls.get(source, ())) == 1:  # Else nobody knows which of its calls.
+            row.source = row_of.get(source, -1)
         row_of[key] = len(rows)
         rows.append(row)
-    rows = notes.with_missing(rows)
+        positions.append(notes.position.get(key, positions[-1] if positions else 0))
+    notes.insert_missing(rows, positions)
     total = sum(p.numel() for p in net.parameters())
     return NetworkView(type(supernet).__name__, tuple(rows), total, seen.total / batch)
 
@@ -162,6 +165,7 @@ class _Notes:
 
     Attributes:
         full: By the id of a layer how many features the original returns.
+        position: By the id of a module where its original stands in the supernet.
     """
 
     def __init__(
@@ -170,10 +174,12 @@ class _Notes:
         self.full: dict[int, int] = {}
         self._by_name: dict[str, list[Decision]] = {}
         self._by_layer: dict[int, list[Decision]] = {}
-        self._missing: list[tuple[str, str, Decision]] = []
+        self._missing: list[tuple[str, int, Decision]] = []
+        originals = list(supernet.modules())
+        self.position = {id(copies.get(id(m))): i for i, m in enumerate(originals)}
         names = {id(module): name for name, module in net.named_modules()}
         origins = {id(module): name for name, module in supernet.named_modules()}
-        self._order = list(origins.values())
+
         decisions: dict[str, Decision] = {}
         for mutable, chosen in match_subnet(supernet, subnet):
             left_out = tuple(n for n in mutable.full_choice_names if n not in chosen)
@@ -185,8 +191,8 @@ class _Notes:
             if id(stands_in) in names:
                 self._by_name.setdefault(names[id(stands_in)], []).append(decision)
             else:  # A list of blocks from which one was taken.
-                kind = next((k for k in mutable.choice_kinds if k != 'Skip'), 'block')
-                self._missing.append((origins[id(mutable)], kind, decision))
+                place = next(i for i, m in enumerate(originals) if m is mutable)
+                self._missing.append((origins[id(mutable)], place, decision))
         for layer_id, members in members_by_layer(supernet).items():
             copy = id(copies.get(layer_id))
             for tie, member in members:
@@ -220,17 +226,15 @@ class _Notes:
             return found  # The layer before it tells of the same choice.
         return found + self._by_layer.get(layer_id, [])
 
-    def with_missing(self, rows: list[NetworkRow]) -> list[NetworkRow]:
+    def insert_missing(self, rows: list[NetworkRow], positions: list[int]) -> None:
         """Put blocks that are gone where they stood."""
-        position = {name: i for i, name in enumerate(self._order)}
-        for name, kind, decision in self._missing:
-            before = sum(1 for row in rows if position.get(row.name, math.inf) < position[name])
-            row = NetworkRow(name, [kind, 'left out'], decisions=[decision], is_left_out=True)
-            rows.insert(before, row)
-            for other in rows:
-                if other is not row and other.source >= before:
-                    other.source += 1
-        return rows
+        for name, place, decision in self._missing:
+            index = next((i for i, other in enumerate(positions) if other > place), len(rows))
+            for row in rows:
+                row.source += row.source >= index
+            gone = NetworkRow(name, ['left out'], decisions=[decision], is_left_out=True)
+            rows.insert(index, gone)
+            positions.insert(index, place)
 
 
 def _row(name: str, module: nn.Module, seen: Trace, batch: int) -> NetworkRow:
