@@ -109,6 +109,7 @@ __all__ = [
     'make_searchable',
     'restore_original',
     'suggest_rules',
+    'summary',
     'write_network',
 ]
 

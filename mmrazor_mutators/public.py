@@ -90,6 +90,7 @@ from .search import BilevelSearch, calibrate_batch_norm
 from .searchable import make_searchable, restore_original, suggest_rules
 from .shipping import write_network
 from .version import __version__
+from .views.summaries import summary
 
 __all__ = [
     'ALGORITHMS',
@@ -173,5 +174,6 @@ __all__ = [
     'make_searchable',
     'restore_original',
     'suggest_rules',
+    'summary',
     'write_network',
 ]

@@ -32,6 +32,7 @@ ROOMS: list[tuple[int, set[str]]] = [
     ),
     # What goes around a forward pass needs nothing of the house.
     (0, {'copies', 'recomputation', 'sharing', 'structures'}),
+    (0, {'sheets'}),
     (1, {'builder', 'host', 'registry', 'version'}),
     (1, {'kernels'}),
     (2, {'mutables'}),

@@ -265,7 +265,8 @@ def _follows(row: NetworkRow, before: NetworkRow) -> bool:
     """Whether a layer is no more than a norm, an activation or the like of the one before."""
     changes = row.macs or row.output != before.output or before.is_left_out
     one, other = row.name.split('.'), before.name.split('.')
-    return not changes and (one[:-1] == other[:-1] or one[0] == other[0])
+    near = one[:-1] == other[:-1] or (len(one) > 2 and one[:-2] == other[:-2])
+    return not changes and near
 
 
 def network_table(view: NetworkView) -> Table:
