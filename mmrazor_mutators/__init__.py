@@ -102,12 +102,15 @@ __all__ = [
     'build_mutable',
     'build_mutator',
     'build_op',
+    'calibrate_batch_norm',
     'dump_subnet',
     'expected_cost',
     'load_subnet',
     'make_searchable',
     'restore_original',
     'suggest_rules',
+    'summary',
+    'write_network',
 ]
 
 

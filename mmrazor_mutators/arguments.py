@@ -90,13 +90,20 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
     sub.add_argument('--subnet', required=True, metavar='FILE', help='written by search')
     sub.add_argument('--checkpoint', required=True, metavar='FILE', help='last.pth of a run')
     sub.add_argument(
-        '--out', required=True, metavar='FILE', help='.pt, .pth, or .pt2 for torch.export'
+        '--out',
+        required=True,
+        metavar='FILE',
+        help='ends in .pt, .pt2 for torch.export, .onnx, or .py for source',
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
     add_cost_verbs(job)
     sub = verb('show', 'print or draw the cells of a subnet, or print results.json')
     sub.add_argument('file', help='a subnet file, or the results.json of retrain')
     sub.add_argument('--out', metavar='FILE', help='a picture: .png, .svg or .pdf')
+    sub.add_argument(
+        '--config', help='of the search: shows all layers of the network, with what they cost'
+    )
+    sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
     sub = verb('list', 'list the parts that a config can name')
     sub.add_argument('kind', nargs='?', help='such as mutators; all kinds by default')
     sub.add_argument('pattern', nargs='?', help="such as 'Darts*'")

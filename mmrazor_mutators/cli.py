@@ -108,6 +108,11 @@ def _show(args: argparse.Namespace) -> None:
         Console().print(results_table(load_results(Path(args.file))))
         return
     subnet = load_subnet(args.file)
+    if args.config is not None:
+        from .cli_network import show_network
+
+        show_network(args, subnet)
+        return
     if args.out is None:
         Console().print(subnet_table(subnet))
         return

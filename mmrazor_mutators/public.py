@@ -86,9 +86,11 @@ from .registry import (
     MUTATORS,
     OPS,
 )
-from .search import BilevelSearch
+from .search import BilevelSearch, calibrate_batch_norm
 from .searchable import make_searchable, restore_original, suggest_rules
+from .shipping import write_network
 from .version import __version__
+from .views.summaries import summary
 
 __all__ = [
     'ALGORITHMS',
@@ -165,10 +167,13 @@ __all__ = [
     'build_mutable',
     'build_mutator',
     'build_op',
+    'calibrate_batch_norm',
     'dump_subnet',
     'expected_cost',
     'load_subnet',
     'make_searchable',
     'restore_original',
     'suggest_rules',
+    'summary',
+    'write_network',
 ]

@@ -168,7 +168,7 @@ def test_retrain_reports_the_accuracy_of_its_checkpoint(searched, retrained):
 
 
 @pytest.mark.parametrize('source', ['searched', 'retrained'])
-@pytest.mark.parametrize('suffix', ['.pt', '.pt2'])
+@pytest.mark.parametrize('suffix', ['.pt', '.pt2', '.py'])
 def test_export(source, suffix, searched, request, tmp_path, capsys):
     work_dir, _ = request.getfixturevalue(source)
     subnet = searched[0] / 'subnet.yaml'
@@ -193,6 +193,11 @@ def test_export(source, suffix, searched, request, tmp_path, capsys):
         assert not exported.training
         with torch.no_grad():
             torch.testing.assert_close(exported(images), expected)
+    elif suffix == '.py':
+        scope = {'__file__': str(out)}
+        exec(out.read_text(), scope)
+        with torch.no_grad():
+            torch.testing.assert_close(scope['load']()(images), expected)
     elif source == 'retrained':
         torch.save((images, expected), tmp_path / 'expected.pth')
         script = ('-c', WITHOUT_US)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import copy
-import io
-import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,9 +11,9 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..blame import reason_of
-from ..errors import ConfigError, InputError, did_you_mean
-from ..mutables import find_mutables
+from ..errors import ConfigError, InputError
 from ..registry import DATASETS
+from ..shipping import files_of, write_network
 from ..typing import Subnet
 from .config import retrain_config
 from .jobs import build_model
@@ -26,8 +21,6 @@ from .runner import allow_checkpoint_types
 from .seals import check_whole
 
 __all__ = ['example_of', 'export', 'load_weights']
-
-_SUFFIXES = ('.pt', '.pth', '.pt2')
 
 
 def export(
@@ -44,8 +37,7 @@ def export(
         subnet: Which network.
         checkpoint: Of the retraining, or of the search, whose supernet's
             weights are then carried over.
-        out: ``.pt`` or ``.pth`` for a pickled module, ``.pt2`` for a program
-            of ``torch.export``, which loads without this library.
+        out: Ends in ``.pt``, ``.pt2``, ``.onnx`` or ``.py``; see :func:`.write_network`.
         input_shape: Of an image, ``(C, H, W)``; by default that of the first
             test image.
 
@@ -53,14 +45,12 @@ def export(
         The network, in eval mode.
 
     Raises:
-        ConfigError: An unknown format, or a checkpoint that cannot be read
-            or does not fit.
+        ConfigError: An unknown format, a checkpoint that cannot be read or does not fit,
+            or a network that the format cannot express.
+        HostError: What ``.onnx`` needs is not installed.
         SubnetError: The subnet does not fit the config.
     """
-    if out.suffix not in _SUFFIXES:
-        raise ConfigError(
-            f'Cannot export to {out.name!r}: {did_you_mean(out.suffix, _SUFFIXES)}'
-        )
+    files_of(out)
     state = load_weights(checkpoint)
     if any(key.startswith('mutator.') for key in state) or _is_supernet(cfg, state):
         model = build_model(cfg, cfg.model)
@@ -72,27 +62,7 @@ def export(
         _load(model, state, checkpoint)
         net = model.architecture
     net.eval()
-    if next(find_mutables(net), None) is not None:
-        raise ConfigError(
-            'The exported network still has something to search; see export_subnet'
-        )
-    example = example_of(retrain_config(cfg), input_shape)
-    with torch.no_grad():
-        expected = net(example)
-    draft = out.with_name(f'.{out.stem}.{os.getpid()}{out.suffix}')
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        # Torch's own writers end the process where a disk is full.
-        draft.write_bytes(_packed(net, example, out.suffix))
-        written = _read(draft)
-        with torch.no_grad():
-            torch.testing.assert_close(written(example), expected)
-        os.replace(draft, out)
-    except OSError as error:
-        raise ConfigError(f'Cannot write {str(out)!r}: {error.strerror}') from error
-    finally:
-        with contextlib.suppress(OSError):
-            draft.unlink(missing_ok=True)
+    write_network(net, out, example_of(retrain_config(cfg), input_shape))
     return net
 
 
@@ -158,26 +128,3 @@ def example_of(cfg: Config, input_shape: Sequence[int] | None) -> Tensor:
         return torch.randn(2, *input_shape)
     dataset = DATASETS.build(cfg['test_dataloader']['dataset'])
     return torch.stack([dataset[0][0], dataset[1][0]])
-
-
-def _packed(net: nn.Module, example: Tensor, suffix: str) -> bytes:
-    """Return the content of the file."""
-    content = io.BytesIO()
-    if suffix == '.pt2':
-        batch = torch.export.Dim('batch', min=1)
-        # torch.export warns of weights that lie in another way.
-        net = copy.deepcopy(net).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        program = torch.export.export(net, (example,), dynamic_shapes=({0: batch},))
-        with warnings.catch_warnings():
-            # It says so of every weight with the channels last, and is right all the same.
-            warnings.filterwarnings('ignore', 'No complete tensor found', UserWarning)
-            torch.export.save(program, content)
-    else:
-        torch.save(net, content)
-    return content.getvalue()
-
-
-def _read(path: Path) -> Any:
-    if path.suffix == '.pt2':
-        return torch.export.load(path).module()
-    return torch.load(path, weights_only=False)

@@ -24,6 +24,7 @@ from ..mutables import (
 from ..typing import ConfigDict, SearchSpaces, Subnet
 from .binding import is_lent, rebind, release
 from .overrides import check_listed, holes_in, put_back, settle
+from .summary import Summarized
 
 __all__ = ['BaseMutator', 'check_ignored']
 
@@ -47,7 +48,7 @@ def _rebind_after_loading(mutator: BaseMutator, _: Any) -> None:
 
 
 @MUTATORS.register_module()
-class BaseMutator(BaseModule):
+class BaseMutator(Summarized, BaseModule):
     """Owns the search space of one supernet.
 
     Args:

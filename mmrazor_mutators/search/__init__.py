@@ -15,6 +15,7 @@ from .hypergradients import (
     Neumann,
 )
 from .memory import peak_bytes
+from .norm_statistics import calibrate_batch_norm
 from .virtual_step import virtual_step
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     'Neumann',
     'Scored',
     'SubnetCosts',
+    'calibrate_batch_norm',
     'dominant_eigenvalue',
     'hessian_product',
     'largest_eigenvalue',

@@ -7,11 +7,12 @@ from typing import Any
 from torch import nn
 
 from .checks import pair_of
+from .summary import SummarizedSearch
 
 __all__ = ['Predictions']
 
 
-class Predictions:
+class Predictions(SummarizedSearch):
     """Outputs and targets of batches; override both methods for batches of another form."""
 
     supernet: nn.Module

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError, HostError
 from ..typing import Subnet
+from .canvas import CHAR, GRAY, INK, PAPER, box, check_ending, new_figure, save_figure, text
 from .describe import CONCAT, OUTPUT, Cell, Choice, Edge, describe_subnet
 
 if TYPE_CHECKING:
@@ -18,22 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ['draw_subnet', 'kind_color', 'subnet_figure']
 
-# No time of day in a file: the same subnet gives the same picture.
-_FORMATS: dict[str, dict[str, Any]] = {
-    '.pdf': {'metadata': {'CreationDate': None}},
-    '.png': {},
-    '.svg': {'metadata': {'Date': None}},
-}
-_RC: dict[Any, Any] = {
-    'svg.fonttype': 'none',
-    'svg.hashsalt': 'mmrazor_mutators',
-    'pdf.fonttype': 42,
-}
-_DPI, _MAX_PIXELS = 200, 2**14
-
-_GRAY, _INK, _PAPER = '#9aa0a6', '#24292f', '#f3f4f6'
 _KINDS = (
-    (('none', 'zero'), _GRAY),
+    (('none', 'zero'), GRAY),
     (('skip', 'identity'), '#2e8b57'),
     (('pool',), '#d9730d'),
     (('dil',), '#8e44ad'),
@@ -43,8 +28,6 @@ _KINDS = (
 _OTHER_KIND = '#5a6472'
 
 # All lengths are in inches.
-_FONT_SIZE = 9
-_CHAR = 0.602 * _FONT_SIZE / 72  # Advance of DejaVu Sans Mono, which is 0.602 em.
 _MARGIN, _TITLE = 0.3, 0.38
 _PILL, _SUB_ROW, _ROW_GAP = 0.26, 0.36, 0.24
 _NODE, _LANE, _BAR = 0.6, 0.12, 0.85
@@ -63,25 +46,8 @@ def draw_subnet(subnet: Subnet, path: str | os.PathLike[str]) -> None:
         HostError: matplotlib is not installed.
         SubnetError: As for :func:`.describe_subnet`.
     """
-    target = Path(path)
-    suffix = target.suffix.lower()
-    if suffix not in _FORMATS:
-        raise ConfigError(
-            f'Expected the name of a picture to end in one of {", ".join(_FORMATS)}, but got '
-            f'{os.fspath(path)!r}'
-        )
-    figure = subnet_figure(subnet)
-    import matplotlib as mpl
-
-    dpi = min(_DPI, _MAX_PIXELS / max(figure.get_size_inches()))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(_RC):
-            figure.savefig(target, format=suffix[1:], dpi=dpi, **_FORMATS[suffix])
-    except OSError as error:
-        raise ConfigError(
-            f'Cannot write the picture {os.fspath(path)!r}: {error.strerror or error}'
-        ) from error
+    check_ending(path)
+    save_figure(subnet_figure(subnet), path)
 
 
 def subnet_figure(subnet: Subnet) -> Figure:
@@ -96,19 +62,12 @@ def subnet_figure(subnet: Subnet) -> Figure:
         SubnetError: As for :func:`.describe_subnet`.
     """
     description = describe_subnet(subnet)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise HostError(
-            f'Drawing a subnet needs matplotlib, which cannot be imported here ({error}). '
-            'Install it with: pip install "mmrazor-mutators[plot]"'
-        ) from error
     panels: list[_CellPanel | _TablePanel] = [_CellPanel(cell) for cell in description.cells]
     if description.others:
         panels.append(_TablePanel(description.others))
     width = max(panel.width for panel in panels)
     height = sum(panel.height for panel in panels)
-    figure = Figure(figsize=(width, height), facecolor='white')
+    figure = new_figure(width, height)
     top = 0.0
     for panel in panels:
         top += panel.height
@@ -136,30 +95,6 @@ def kind_color(operation: str) -> str:
 
 def _label(name: str, weight: float | None) -> str:
     return name if weight is None else f'{name} {weight:.2f}'
-
-
-def _text(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:
-    """Write names as they are: a dollar sign begins no formula."""
-    style = {
-        'family': ['DejaVu Sans Mono', 'monospace'],
-        'usetex': False,
-        'fontsize': _FONT_SIZE,
-        'color': _INK,
-        'va': 'center_baseline',
-        'zorder': 5,
-        'parse_math': False,
-        **style,
-    }
-    axes.text(x, y, text, **style)
-
-
-def _box(axes: Axes, x: float, y: float, width: float, height: float, **style: Any) -> None:
-    """Add a rectangle with round corners; ``y`` is its middle."""
-    from matplotlib.patches import FancyBboxPatch
-
-    boxstyle = f'round,pad=0,rounding_size={min(0.12, height / 2)}'
-    style = {'boxstyle': boxstyle, 'linewidth': 1.2, 'zorder': 4, **style}
-    axes.add_patch(FancyBboxPatch((x, y - height / 2), width, height, **style))
 
 
 @dataclass
@@ -203,7 +138,7 @@ class _CellPanel:
         backward = sorted(self.edges, key=lambda edge: -nodes.index(edge.source))
         self.rows = {name: [edge for edge in backward if edge.target == name] for name in nodes}
         longest = max(len(_label(edge.operation, edge.weight)) for edge in self.edges)
-        self.pill = longest * _CHAR + 0.2
+        self.pill = longest * CHAR + 0.2
         self.places: dict[str, _Place] = {}
         x, y = _MARGIN, _MARGIN + _TITLE
         for name in nodes:
@@ -211,7 +146,7 @@ class _CellPanel:
                 continue
             rows = self.rows[name]
             height = max(len(rows) * _SUB_ROW, _SUB_ROW)
-            label = (5 if name.startswith('c_') else len(name)) * _CHAR + 0.2
+            label = (5 if name.startswith('c_') else len(name)) * CHAR + 0.2
             width = max(_NODE, label, (len(self.lanes[name]) + 1) * _LANE)
             if rows:
                 x += self.pill + _ARROW
@@ -222,16 +157,16 @@ class _CellPanel:
         self.height = y - _ROW_GAP + _MARGIN
 
     def draw(self, axes: Axes) -> None:
-        _text(axes, _MARGIN, _MARGIN, self.name, fontsize=13, weight='bold')
+        text(axes, _MARGIN, _MARGIN, self.name, fontsize=13, weight='bold')
         for edge in self.edges:
             self._draw_edge(axes, edge)
         for name, place in self.places.items():
             size = place.width, place.height
-            _box(axes, place.x, place.y, *size, facecolor=_PAPER, edgecolor=_INK)
+            box(axes, place.x, place.y, *size, facecolor=PAPER, edgecolor=INK)
             math = {'text': f'${name}$', 'parse_math': True, 'fontsize': 11}
             style = math if name.startswith('c_') else {'text': name, 'weight': 'bold'}
             middle = place.x + place.width / 2
-            _text(axes, middle, place.y, **style, ha='center')
+            text(axes, middle, place.y, **style, ha='center')
         if self.concatenated:
             self._draw_output(axes)
 
@@ -242,23 +177,23 @@ class _CellPanel:
         y = target.top + (rows.index(edge) + 0.5) / len(rows) * target.height
         color = kind_color(edge.operation)
         corners = [(x, source.bottom), (x, y - _BEND), (x, y), (x + _BEND, y), (target.x, y)]
-        _arrow(axes, corners, color=color, linestyle='--' if color == _GRAY else '-')
+        _arrow(axes, corners, color=color, linestyle='--' if color == GRAY else '-')
         left = target.x - _ARROW - self.pill
-        _box(axes, left, y, self.pill, _PILL, facecolor='white', edgecolor=color)
+        box(axes, left, y, self.pill, _PILL, facecolor='white', edgecolor=color)
         label = _label(edge.operation, edge.weight)
-        _text(axes, left + self.pill / 2, y, label, color=color, ha='center')
+        text(axes, left + self.pill / 2, y, label, color=color, ha='center')
 
     def _draw_output(self, axes: Axes) -> None:
         """Draw the output as a bar at the right, which every node reaches."""
         places = [self.places[name] for name in self.concatenated]
         left = self.width - _MARGIN - _BAR
         for place in places:
-            _arrow(axes, [(place.right, place.y), (left, place.y)], color=_GRAY)
+            _arrow(axes, [(place.right, place.y), (left, place.y)], color=GRAY)
         height = places[-1].bottom - places[0].top
         middle = places[0].top + height / 2
-        _box(axes, left, middle, _BAR, height, facecolor=_PAPER, edgecolor=_INK)
-        _text(axes, left + _BAR / 2, middle - 0.09, OUTPUT, weight='bold', ha='center')
-        _text(axes, left + _BAR / 2, middle + 0.09, CONCAT, color=_OTHER_KIND, ha='center')
+        box(axes, left, middle, _BAR, height, facecolor=PAPER, edgecolor=INK)
+        text(axes, left + _BAR / 2, middle - 0.09, OUTPUT, weight='bold', ha='center')
+        text(axes, left + _BAR / 2, middle + 0.09, CONCAT, color=_OTHER_KIND, ha='center')
 
 
 def _arrow(axes: Axes, corners: Sequence[tuple[float, float]], **style: Any) -> None:
@@ -281,19 +216,17 @@ class _TablePanel:
         self.choices = choices
         longest_id = max(len(choice.space_id) for choice in choices)
         longest_name = max(len(_label(choice.name, choice.weight)) for choice in choices)
-        self.column = _MARGIN + 0.1 + max(longest_id, len('space')) * _CHAR + _GAP
-        self.width = self.column + max(longest_name, len('choice')) * _CHAR + 0.1 + _MARGIN
+        self.column = _MARGIN + 0.1 + max(longest_id, len('space')) * CHAR + _GAP
+        self.width = self.column + max(longest_name, len('choice')) * CHAR + 0.1 + _MARGIN
         self.height = 2 * _MARGIN + (len(choices) + 1) * _PILL
 
     def draw(self, axes: Axes) -> None:
         left, y = _MARGIN + 0.1, _MARGIN + _PILL / 2
-        _text(axes, left, y, 'space', weight='bold')
-        _text(axes, self.column, y, 'choice', weight='bold')
+        text(axes, left, y, 'space', weight='bold')
+        text(axes, self.column, y, 'choice', weight='bold')
         for i, (space_id, name, weight) in enumerate(self.choices):
             y += _PILL
             if i % 2 == 0:
-                _box(
-                    axes, _MARGIN, y, self.width - 2 * _MARGIN, _PILL, color=_PAPER, linewidth=0
-                )
-            _text(axes, left, y, space_id)
-            _text(axes, self.column, y, _label(name, weight), color=kind_color(name))
+                box(axes, _MARGIN, y, self.width - 2 * _MARGIN, _PILL, color=PAPER, linewidth=0)
+            text(axes, left, y, space_id)
+            text(axes, self.column, y, _label(name, weight), color=kind_color(name))

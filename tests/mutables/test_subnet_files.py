@@ -164,6 +164,41 @@ def test_files_that_hold_no_subnet(content: Any, message: str, tmp_path: Path) -
         mm.load_subnet(file)
 
 
+def test_the_version_is_a_comment_and_later_ones_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / 'subnet.yaml'
+    mm.dump_subnet(SUBNET, file)
+    first, rest = file.read_text().split('\n', 1)
+    assert first == '# mmrazor_mutators subnet, version 1'
+    assert yaml.safe_load(file.read_text()) == yaml.safe_load(rest) == SUBNET
+    for text in (rest, f'# by hand, version 7\n{rest}', f'{rest}{first[:-1]}2\n'):
+        file.write_text(text)
+        assert mm.load_subnet(file) == SUBNET
+    file.write_text(f'{first[:-1]}2\n{rest}')
+    with pytest.raises(SubnetError, match=r'subnet\.yaml.* has version 2, .* up to version 1'):
+        mm.load_subnet(file)
+
+
+@pytest.mark.parametrize(
+    ('entry', 'message'),
+    [
+        ('norm', r"'chosen': .*, but it holds 'norm'"),
+        ({'chose': ['norm']}, "but it holds {'chose': "),
+        ({'chosen': 'norm'}, "`chosen` to be a list .*, but it holds 'norm'"),
+        ({'chosen': []}, r'at least one choice, but it holds \[\]'),
+        ({'chosen': [['norm']]}, r"names of choices, but one of them is \['norm'\]"),
+        ({'chosen': ['norm'], 'chosen_probs': 0.5}, '`chosen_probs` .*, but it holds 0.5'),
+        ({'chosen': ['norm'], 'chosen_probs': ['high']}, r"but it holds \['high'\]"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_named_by_space(
+    entry: Any, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / 'subnet.yaml'
+    file.write_text(yaml.safe_dump({**SUBNET, 'node_p1': entry}))
+    with pytest.raises(SubnetError, match=rf"subnet\.yaml', space 'node_p1': .*{message}"):
+        mm.load_subnet(file)
+
+
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(SubnetError, match=r'Cannot read .*Is a directory'):
         mm.load_subnet(tmp_path)
