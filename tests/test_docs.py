@@ -80,6 +80,14 @@ def test_under_a_budget() -> None:
     assert told['small'](told['images']).shape == (32, 10)
 
 
+def test_distributed() -> None:
+    text = (DOCS / 'distributed.md').read_text(encoding='utf-8')
+    ((_, code),) = BLOCK.findall(text)
+    told: dict[str, Any] = {}
+    exec(compile(code, 'distributed.md', 'exec'), told)
+    assert all(logit.grad.abs().sum() > 0 for logit in told['logits'])
+
+
 def test_the_list_of_algorithms_is_up_to_date() -> None:
     command = [sys.executable, str(DOCS / 'generate.py'), '--check']
     result = subprocess.run(command, capture_output=True, text=True, check=False)
