@@ -17,7 +17,8 @@ def show_network(args: argparse.Namespace, subnet: Subnet) -> None:
     require_runner('`show --config`')
     from .engine.config import load_config
     from .engine.picturing import network_of_config
-    from .views.networks import network_table, view_network
+    from .views.network_rows import network_table
+    from .views.networks import view_network
 
     cfg = load_config(args.config, [])
     supernet, example = network_of_config(cfg, args.input_shape)

@@ -99,3 +99,11 @@ def test_links_lead_somewhere() -> None:
         for target in re.findall(r'\]\(([^)#]+)\)', page.read_text(encoding='utf-8')):
             if not target.startswith('http'):
                 assert (DOCS / target).exists(), f'{page.name}: {target}'
+
+
+def test_shipping() -> None:
+    text = (DOCS / 'shipping.md').read_text(encoding='utf-8')
+    told: dict[str, Any] = {}
+    for _, code in BLOCK.findall(text):
+        exec(compile(code, 'shipping.md', 'exec'), told)
+    assert told['program'](torch.randn(1, 1, 16, 16)).shape == (1, 10)

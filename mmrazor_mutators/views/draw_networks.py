@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .canvas import CHAR, GRAY, INK, PAPER, box, check_ending, new_figure, save_figure, text
 from .draw import kind_color
-from .networks import NetworkRow, NetworkView, short, told, widths_of
+from .network_rows import NetworkRow, NetworkView, short, told, widths_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

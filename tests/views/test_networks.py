@@ -19,7 +19,8 @@ from mmrazor_mutators import cli
 from mmrazor_mutators.costs import build_cost_model
 from mmrazor_mutators.errors import ConfigError, InputError, SubnetError
 from mmrazor_mutators.views.draw_networks import draw_network, network_figure
-from mmrazor_mutators.views.networks import network_table, view_network
+from mmrazor_mutators.views.network_rows import network_table
+from mmrazor_mutators.views.networks import view_network
 
 CONFIG = 'configs/searchable/digits_convnet.py'
 
