@@ -115,7 +115,7 @@ class MutableModule(BaseModule):
         raise SearchSpaceError(
             f'In space {self.space_id!r}: a {type(self).__name__} has not said what its '
             'choices are. If they are modules, derive it from MutableOP, MutableEdge or '
-            'ModuleMutable, which know `choices`; otherwise call self._set_choice_names(names)'
+            'ModuleMutable, which know `choices`; otherwise call self.set_choice_names(names)'
         )
 
     @property
@@ -150,7 +150,7 @@ class MutableModule(BaseModule):
             SearchSpaceError: Nobody has said what the choices are.
         """
         if not self.full_choice_names:
-            self._set_choice_names(self._unnamed_choices())
+            self.set_choice_names(self._unnamed_choices())
         return torch.tensor([name in self.initial_names for name in self.full_choice_names])
 
     def build_space_mask(self) -> Tensor:

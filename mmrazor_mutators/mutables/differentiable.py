@@ -34,7 +34,8 @@ def sort_out(
         InputError: What came by the name of logits or of a relaxation is none.
     """
     _check_lent(mutable, arch_param, relax)
-    if arch_param is not None or not inputs or not mutable.reads_positional_logits:
+    by_position = getattr(mutable, 'reads_positional_logits', True)
+    if arch_param is not None or not inputs or not by_position:
         return inputs, arch_param, relax
     first, *others = inputs
     needs_logits = (
