@@ -13,13 +13,21 @@ from ..durable import write_durably
 from ..errors import ConfigError
 from .seals import Facts, check_whole, read_facts
 
-__all__ = ['STOPPED', 'Found', 'has_begun', 'newest_checkpoint', 'next_run', 'set_hint']
+__all__ = [
+    'RUN_NUMBER',
+    'STOPPED',
+    'Found',
+    'has_begun',
+    'newest_checkpoint',
+    'next_run',
+    'set_hint',
+]
 
 STOPPED = 'stopped.pth'
 """Written when a signal ends a run; the next checkpoint replaces it."""
 
 _HINT = 'last_checkpoint'
-_RUN = 'run_number'
+RUN_NUMBER = 'run_number'
 
 
 class Found(NamedTuple):
@@ -52,7 +60,7 @@ def next_run(work_dir: Path) -> int:
     Checkpoints of earlier runs stay, but are not gone on from any more.
     """
     number = 1 + _last_run(work_dir, _facts_of(work_dir)[0])
-    write_durably(work_dir / _RUN, f'{number}\n')
+    write_durably(work_dir / RUN_NUMBER, f'{number}\n')
     (work_dir / _HINT).unlink(missing_ok=True)
     return number
 
@@ -130,14 +138,14 @@ def _hinted(work_dir: Path) -> Path | None:
 def _begin_of_run(work_dir: Path) -> float:
     """Return when the last run began anew here, in seconds since 1970."""
     try:
-        return (work_dir / _RUN).stat().st_mtime
+        return (work_dir / RUN_NUMBER).stat().st_mtime
     except OSError:
         return 0.0
 
 
 def _last_run(work_dir: Path, sealed: dict[Path, Facts]) -> int:
     try:
-        kept = int((work_dir / _RUN).read_text(encoding='utf-8'))
+        kept = int((work_dir / RUN_NUMBER).read_text(encoding='utf-8'))
     except (OSError, ValueError):
         kept = 0
     return max([kept, *(facts.run for facts in sealed.values())])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mmengine.hooks import Hook
 from ..durable import write_durably
 from ..errors import ConfigError, NASError
 from ..mutables import load_subnet
+from .checkpoints import RUN_NUMBER
 
 __all__ = ['BeginHook', 'check_same_run', 'config_text']
 
@@ -41,6 +43,7 @@ _WHEREABOUTS = {
     'prefetch_factor',
     'root',
     'mutable_cfg',
+    'skip_non_finite',
 }
 _MISSING = 'nothing'
 _SHOWN = 8
@@ -86,7 +89,7 @@ def config_text(cfg: Config) -> str:
 def check_same_run(work_dir: Path, cfg: Config, subnet: Any = None) -> None:
     """Refuse to go on with a run by a config that decides otherwise.
 
-    How long a run is, what it logs and where its data lies may change.
+    How long a run is, what it logs, where its data lies and which steps it skips may change.
 
     Args:
         work_dir: Of the run.
@@ -98,8 +101,12 @@ def check_same_run(work_dir: Path, cfg: Config, subnet: Any = None) -> None:
     """
     try:
         text = (work_dir / _FILE).read_text(encoding='utf-8')
+        written = (work_dir / _FILE).stat().st_mtime_ns
     except OSError:
         return  # There is nothing to compare with.
+    with suppress(OSError):
+        if (work_dir / RUN_NUMBER).stat().st_mtime_ns > written:
+            return  # It is that of an earlier run; this one was ended before it wrote its own.
     hint = 'go on nevertheless with --resume-changed, or begin anew without --resume'
     try:
         before = _values_of(ast.parse(text))
