@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -171,6 +171,10 @@ def _read_all(paths: list[Path], run: int, skipped: list[str]) -> dict[Path, Fac
         try:
             content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
             meta = content['meta']
+            if not isinstance(meta, Mapping):
+                raise ConfigError(
+                    f'expected `meta` to be a mapping, but got {type(meta).__name__}'
+                )
             if 'optimizer' in content:
                 found[path] = Facts(run, int(meta['iter']), int(meta['epoch']))
         except Exception as error:  # Unpickling raises whatever a broken file leads to.

@@ -141,7 +141,7 @@ class BilevelSearch(Losses):
             autocast=autocast,
             compile=compile,
         )
-        send_from_first_rank([*supernet.parameters(), *supernet.buffers(), *self.arch_params])
+        send_from_first_rank([*supernet.parameters(), *self.arch_params])
         self.epoch = 0
         self.iteration = 0
 

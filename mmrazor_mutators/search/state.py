@@ -53,6 +53,13 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
     check_fields('rng', state['rng'], get_rng_state())
     if 'cpu' not in state['rng']:
         raise ConfigError("Expected `rng` of the saved state to have 'cpu'")
+    skips = state.get('skips', [0, 0])  # States of earlier versions have none.
+    if not isinstance(skips, (list, tuple)) or len(skips) != 2:
+        raise ConfigError(
+            f'Expected `skips` of the saved state to be two counts, but got {skips!r}'
+        )
+    for count in skips:
+        check_counter('skips', count)
     before = state_of(search)
     try:
         _load_parts(search, state)
@@ -65,8 +72,7 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
         ) from error
     for name in _COUNTERS:
         setattr(search, name, state[name])
-    # States of earlier versions have none.
-    search.skips.total, search.skips.in_a_row = state.get('skips', (0, 0))
+    search.skips.total, search.skips.in_a_row = skips
     set_rng_state(state['rng'])
 
 

@@ -135,7 +135,7 @@ BAD_SUBNETS = {
     'missing space': ({'n2_p0': None}, "lacks the space 'n2_p0'"),
     'no choice': ({'n1_p0': {'chosen': []}}, 'but got []'),
     'two choices': ({'n1_p0': {'chosen': ['none', 'skip_connect']}}, 'at most 1'),
-    'no mapping': ({'n1_p0': 5}, 'but got 5'),
+    'no mapping': ({'n1_p0': 5}, 'but it holds 5'),
 }
 
 

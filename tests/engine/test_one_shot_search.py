@@ -194,6 +194,7 @@ def test_an_evolution_of_other_options(found: Path, tmp_path: Path, capsys: Any)
     assert 'num_mutation was 3 and is 2' in complaint(capsys)
     assert tiny_runs.search(work_dir, '--resume-changed', **changes) == 2
     assert 'num_mutation=2, as here, but got one with 3' in complaint(capsys)
+    work_dir = shutil.copytree(found, tmp_path / 'broken')
     (work_dir / 'evolution.json').write_text('{')
     assert tiny_runs.search(work_dir, '--resume', **SMALL) == 2
     assert "evolution.json' cannot be read" in complaint(capsys)

@@ -253,8 +253,11 @@ def test_export_to_a_disk_that_is_full(
     assert out.stat().st_size > 4096
 
 
+CALLS = {'mkdir': (Path, 'mkdir'), 'replace': (os, 'replace')}
+
+
 @pytest.mark.parametrize('number', [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT])
-@pytest.mark.parametrize('call', ['write_bytes', 'mkdir', 'replace'])
+@pytest.mark.parametrize('call', CALLS)
 def test_export_where_nothing_can_be_written(
     stopped: Path,
     tmp_path: Path,
@@ -266,8 +269,8 @@ def test_export_where_nothing_can_be_written(
     def refuse(*_: Any, **__: Any) -> None:
         raise OSError(number, os.strerror(number))
 
-    owner = 'os' if call == 'replace' else 'Path'
-    monkeypatch.setattr(f'mmrazor_mutators.engine.exporting.{owner}.{call}', refuse)
+    owner, name = CALLS[call]
+    monkeypatch.setattr(owner, name, refuse)
     assert exported(stopped, tmp_path / 'net.pt') == 2
     assert complaint(capsys).endswith(f"net.pt': {os.strerror(number)}")
     monkeypatch.undo()

@@ -49,10 +49,10 @@ def one_pass(supernet: Any, mutator: Any, images: Tensor, **options: Any) -> dic
     with execution.forward_context():
         outputs = supernet(images)
         loss = nn.functional.cross_entropy(outputs, torch.arange(len(images)) % 3)
-    for hook in hooks:
-        hook.remove()
     params = toys.logits_and_weights(supernet, mutator)
     grads = torch.autograd.grad(loss, params, allow_unused=True)
+    for hook in hooks:  # A recomputation has to meet the same ones.
+        hook.remove()
     weights = {key: mixture.weights.detach() for key, mixture in mutator.mixtures.items()}
     buffers = {name: b.clone() for name, b in supernet.named_buffers()}
     return {'outputs': outputs, 'loss': loss, 'grads': grads, 'maps': seen, **locals()}
