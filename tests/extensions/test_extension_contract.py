@@ -22,7 +22,7 @@ from mmrazor_mutators.errors import ConfigError, InputError, NASError
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
     'BetaDecay': {'max_weight': 2.0, 'min_weight': 0.5},
-    'Budget': {'params': 0.4, 'interval': 1},
+    'Budget': {'params': 0.2, 'interval': 1},
     'EntropyRegularizer': {'start': 0.1, 'end': 1.0},
     'ExpectedCost': {
         'costs': {'none': 0.0, 'skip_connect': 1.0, 'conv': 9.0, 'pool': 3.0},
