@@ -88,7 +88,7 @@ $(INSTALLED_MMCV1): constraints.txt
 	@$(PYTHON) -m venv $(VENV_MMCV1)
 	@echo 'Installing into $(VENV_MMCV1): $(MMCV1) and what its tests need.'
 	@$(BIN_MMCV1)/python -m pip install --quiet -c constraints.txt "$$(grep '^torch==' constraints.txt)" \
-		PyYAML entmax hypothesis numpy pytest pytest-timeout rich scikit-learn
+		PyYAML entmax hypothesis numpy pytest pytest-timeout rich scikit-learn scipy torch-pruning
 	@$(BIN_MMCV1)/python -m pip install --quiet 'setuptools<81' wheel
 	MMCV_WITH_OPS=0 $(BIN_MMCV1)/python -m pip install --quiet --no-build-isolation '$(MMCV1)'
 	@touch $@
