@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..durable import write_durably
 from ..errors import ConfigError
 
 __all__ = ['LatencyFile']
@@ -135,12 +136,10 @@ class LatencyFile:
             ConfigError: It cannot be written.
         """
         target = Path(path)
-        draft = target.with_name(f'.{target.name}.{os.getpid()}')
         content = {'version': _VERSION, **vars(self)}
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(content, indent=1), encoding='utf-8')
-            os.replace(draft, target)
+            write_durably(target, json.dumps(content, indent=1))
         except OSError as error:
             raise ConfigError(
                 f'The profile {os.fspath(path)!r} cannot be written: {error.strerror}'
