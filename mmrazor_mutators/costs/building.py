@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from ..errors import ConfigError, InputError, did_you_mean
-from ..mutables import build_search_spaces, find_mutables, find_plans
+from ..mutables import arguments_of, build_search_spaces, find_mutables, find_plans
 from .functional_code import functional_macs
 from .model import CostModel, Piece, Term
 from .parts import Part, find_parts
@@ -89,17 +89,8 @@ def find_arguments(supernet: nn.Module, example_inputs: Any = None) -> Arguments
     Raises:
         InputError: Nobody has said.
     """
-    if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
-    if isinstance(example_inputs, Tensor):
-        return (example_inputs,), {}
-    if isinstance(example_inputs, (tuple, list)):
-        return tuple(example_inputs), {}
     if example_inputs is not None:
-        raise InputError(
-            'Expected `example_inputs` to be a tensor, a tuple of arguments or a dict of '
-            f'keyword arguments, but got {type(example_inputs).__name__}'
-        )
+        return arguments_of(example_inputs)
     for module, plan in find_plans(supernet):
         if module is supernet:
             return plan.example_inputs

@@ -18,7 +18,7 @@ from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
 from .partial import PartialChannelOP, PartialChannels
 from .placeholder import Placeholder, convert_placeholders
 from .plain import ParallelSum, SelectedSum, Skip
-from .plan import Member, SearchPlan, Tie, find_plans, plan_of, set_plan
+from .plan import Member, SearchPlan, Tie, arguments_of, find_plans, plan_of, set_plan
 from .settling import members_by_layer, network_of, settle_layer
 from .sizes import DifferentiableChannel, DifferentiableKernel
 from .spaces import (
@@ -64,6 +64,7 @@ __all__ = [
     'SelectedSum',
     'Skip',
     'Tie',
+    'arguments_of',
     'build_search_spaces',
     'convert_placeholders',
     'dump_subnet',

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor, nn
 
-__all__ = ['Axis', 'Member', 'SearchPlan', 'Tie', 'find_plans', 'plan_of', 'set_plan']
+from ..errors import InputError
+
+__all__ = [
+    'Axis',
+    'Member',
+    'SearchPlan',
+    'Tie',
+    'arguments_of',
+    'find_plans',
+    'plan_of',
+    'set_plan',
+]
 
 Axis = Literal['in', 'out']
 """Which features of a layer: those that it reads, or those that it returns."""
@@ -96,3 +107,24 @@ def find_plans(supernet: nn.Module) -> Iterator[tuple[nn.Module, SearchPlan]]:
         plan = plan_of(module)
         if plan is not None:
             yield module, plan
+
+
+def arguments_of(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return ``(args, kwargs)`` of what a user gives as example inputs.
+
+    Args:
+        example_inputs: A tensor, a tuple of arguments or a dict of keyword arguments.
+
+    Raises:
+        InputError: Anything else.
+    """
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, (tuple, list)):
+        return tuple(example_inputs), {}
+    if isinstance(example_inputs, Tensor):
+        return (example_inputs,), {}
+    raise InputError(
+        'Expected `example_inputs` to be a tensor, a tuple of arguments or a dict of keyword '
+        f'arguments, but got {type(example_inputs).__name__}'
+    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import UninitializedParameter
 
 from ..blame import one_line
@@ -15,6 +15,7 @@ from ..errors import BindingError, InputError, SearchSpaceError
 from ..mutables import (
     SearchableLayer,
     SearchPlan,
+    arguments_of,
     find_mutables,
     plan_of,
     restore_layer,
@@ -103,7 +104,7 @@ def begin(model: Any, example_inputs: Any) -> tuple[SearchPlan, Any]:
         BindingError: The model is a supernet already.
     """
     _check_model(model)
-    plan = SearchPlan(example_inputs=_arguments(example_inputs))
+    plan = SearchPlan(example_inputs=arguments_of(example_inputs))
     return plan, _first_run(model, plan)
 
 
@@ -189,19 +190,6 @@ def _check_model(model: Any) -> None:
                 f'This {type(model).__name__} is a supernet already; call '
                 'restore_original(supernet) before giving it other rules'
             )
-
-
-def _arguments(example_inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(example_inputs, Mapping):
-        return (), dict(example_inputs)
-    if isinstance(example_inputs, (tuple, list)):
-        return tuple(example_inputs), {}
-    if isinstance(example_inputs, Tensor):
-        return (example_inputs,), {}
-    raise InputError(
-        'Expected `example_inputs` to be a tensor, a tuple of arguments or a dict of keyword '
-        f'arguments, but got {type(example_inputs).__name__}'
-    )
 
 
 def _first_run(model: nn.Module, plan: SearchPlan) -> Any:
