@@ -20,8 +20,10 @@ __all__ = [
     'METRICS',
     'Metric',
     'build_cost_model',
+    'choices_of',
     'counts_by_itself',
     'find_arguments',
+    'look_at',
     'original_choices',
 ]
 
@@ -67,20 +69,30 @@ def build_cost_model(
             f'Expected `metric` to be one of {", ".join(METRICS)}, or a function of a layer, '
             f'but got {metric!r}; {did_you_mean(str(metric), METRICS)}'
         )
-    spaces = build_search_spaces(supernet)
-    choices = {sid: tuple(space['choice_names']) for sid, space in spaces.items()}
-    parts = list(find_parts(supernet))
+    choices, parts = choices_of(supernet), list(find_parts(supernet))
     if metric == 'params':
         pieces = list(_param_pieces(parts, choices))
     else:
-        arguments = find_arguments(supernet, example_inputs)
-        with with_every_choice(supernet):
-            seen = trace(supernet, arguments)
-        own = functional_macs(supernet, parts, seen, arguments)
+        seen, own = look_at(supernet, parts, find_arguments(supernet, example_inputs))
         pieces = list(_call_pieces(parts, choices, seen, metric, own))
     name = metric if isinstance(metric, str) else getattr(metric, '__name__', 'cost')
     reduce: Literal['sum', 'max'] = 'max' if metric == 'memory' else 'sum'
     return CostModel(name, choices, pieces, reduce, original_choices(supernet))
+
+
+def choices_of(supernet: nn.Module) -> dict[str, tuple[str, ...]]:
+    """Return ``{space_id: names}`` of all spaces."""
+    spaces = build_search_spaces(supernet)
+    return {sid: tuple(space['choice_names']) for sid, space in spaces.items()}
+
+
+def look_at(
+    supernet: nn.Module, parts: Sequence[Part], arguments: Arguments
+) -> tuple[Trace, dict[int, Term]]:
+    """Return a pass in which every choice runs, and what code that is no layer costs."""
+    with with_every_choice(supernet):
+        seen = trace(supernet, arguments)
+    return seen, functional_macs(supernet, parts, seen, arguments)
 
 
 def find_arguments(supernet: nn.Module, example_inputs: Any = None) -> Arguments:

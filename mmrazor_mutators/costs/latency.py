@@ -17,15 +17,20 @@ from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
 from ..mutables import build_search_spaces, match_subnet, network_of
-from .building import counts_by_itself, find_arguments, original_choices
-from .functional_code import functional_macs
+from .building import (
+    choices_of,
+    counts_by_itself,
+    find_arguments,
+    look_at,
+    original_choices,
+)
 from .latency_file import LatencyFile
 from .model import CostModel, Piece, Term
 from .parts import Part, find_parts
 from .shapes import Call, LayerShape, feature_dim, layer_shape
 from .tables import part_terms, presence, product
 from .timing import own_times, time_call
-from .tracing import Arguments, Trace, trace, with_every_choice
+from .tracing import Arguments, Trace, with_every_choice
 
 __all__ = ['latency_model', 'profile_latency']
 
@@ -173,12 +178,8 @@ def _signature(model: CostModel) -> str:
 
 
 def _table(supernet: nn.Module, arguments: Arguments, look: Look) -> CostModel:
-    spaces = build_search_spaces(supernet)
-    choices = {sid: tuple(space['choice_names']) for sid, space in spaces.items()}
-    parts = list(find_parts(supernet))
-    with with_every_choice(supernet):
-        seen = trace(supernet, arguments)
-    code = functional_macs(supernet, parts, seen, arguments)
+    choices, parts = choices_of(supernet), list(find_parts(supernet))
+    seen, code = look_at(supernet, parts, arguments)
     own = _OwnTimes(supernet, arguments)
     pieces = []
     by_id = {id(part.module): part for part in parts}

@@ -17,11 +17,9 @@ from torch import nn
 
 from ..errors import HostError, SearchSpaceError
 from ..mutables import ModuleMutable, SearchPlan, find_mutables, set_plan
+from ..mutables.layers import CONVS, TRANSPOSED
 
 __all__ = ['Linked', 'TieFinder', 'num_features']
-
-CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class Linked(NamedTuple):
