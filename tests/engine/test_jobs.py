@@ -133,7 +133,7 @@ BAD_SUBNETS = {
     'unknown space': ({'zz': {'chosen': ['a']}}, "names a space 'zz'"),
     'unknown choice': ({'n1_p0': {'chosen': ['skip_conect']}}, "did you mean 'skip_connect'"),
     'missing space': ({'n2_p0': None}, "lacks the space 'n2_p0'"),
-    'no choice': ({'n1_p0': {'chosen': []}}, 'but got []'),
+    'no choice': ({'n1_p0': {'chosen': []}}, 'but it holds []'),
     'two choices': ({'n1_p0': {'chosen': ['none', 'skip_connect']}}, 'at most 1'),
     'no mapping': ({'n1_p0': 5}, 'but it holds 5'),
 }
