@@ -111,6 +111,7 @@ __all__ = [
     'suggest_rules',
     'summary',
     'write_network',
+    'write_report',
 ]
 
 

@@ -20,7 +20,7 @@ class Command(NamedTuple):
 
     Attributes:
         what: It does.
-        line: To paste.
+        line: To paste; lines that end in a backslash go on in the next one.
     """
 
     what: str
@@ -103,4 +103,8 @@ def _export(config: Path, subnet: Path, checkpoint: Path, folder: Path) -> str:
 
 
 def _line(*words: object) -> str:
-    return shlex.join([_PROGRAM, *map(str, words)])
+    """Return a command, each of its options in a line of its own."""
+    line = _PROGRAM
+    for word in map(str, words):
+        line += f' \\\n    {word}' if word.startswith('--') else f' {shlex.quote(word)}'
+    return line

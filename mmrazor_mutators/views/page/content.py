@@ -144,9 +144,9 @@ def _tiles(records: Records, networks: Networks) -> list[Tile]:
     for label, run in (('search', records.search), ('training', records.retraining)):
         if run is not None:
             note = f'process {run.process}' if run.process is not None else ''
-            if run.epoch is not None:
+            if run.reached is not None:
                 of = f' of {run.total}' if run.total is not None else ''
-                note = f'epoch {run.epoch}{of}'
+                note = f'{run.unit} {run.reached}{of}'
             tiles.append(Tile(label, run.state, note))
     if records.results:
         found, *others = records.results

@@ -33,8 +33,9 @@ class Run:
         values: What its ``config.py`` assigns; empty where there is none.
         text: Of that file.
         process: The process that is at work in it, ``None`` if there is none.
-        epoch: Epochs that the newest checkpoint has finished; ``None`` without one.
-        total: Epochs that the config asks for, ``None`` where it counts steps.
+        unit: What is counted, ``'epoch'`` or ``'step'``.
+        reached: How many the newest checkpoint has finished; ``None`` without one.
+        total: How many the config asks for, ``None`` where that is not known.
         done: Whether it has finished.
     """
 
@@ -42,7 +43,8 @@ class Run:
     values: dict[str, Any] = field(default_factory=dict)
     text: str = ''
     process: int | None = None
-    epoch: int | None = None
+    unit: str = 'epoch'
+    reached: int | None = None
     total: int | None = None
     done: bool = False
 
@@ -106,8 +108,9 @@ def read_records(folder: Path) -> Records:
         _read_results(records, trained)
     if trained != folder and (has_begun(folder) or (folder / 'subnet.yaml').exists()):
         records.search = _read_run(folder, records.missing)
-        if 'arch_dataloader' not in records.search.values.get('train_cfg', ('arch_dataloader',)):
-            # A training that was stopped before its results.
+        loop = records.search.values.get('train_cfg')
+        if loop is not None and 'arch_dataloader' not in _mapping(loop):
+            # A training that has no results yet.
             records.retraining, records.search = records.search, None
     _read_front(records)
     if records.run is None and records.front is None:
@@ -131,15 +134,38 @@ def _read_run(folder: Path, missing: list[str]) -> Run:
         missing.append(f'{path} is not as it was written: {error}.')
     facts, broken = latest_facts(folder)
     missing += [f'The checkpoint {folder / name} is not whole.' for name in _names(broken)]
-    if facts is not None:
-        run.epoch = facts.epoch
-    elif not broken and run.process is None and run.values:
-        missing.append(f'There is no checkpoint in {folder}: no weights are kept.')
-    loop = run.values.get('train_cfg')
-    total = loop.get('max_epochs') if isinstance(loop, Mapping) else None
+    loop = _mapping(run.values.get('train_cfg'))
+    if type(loop.get('max_epochs')) is not int and type(loop.get('max_iters')) is int:
+        run.unit = 'step'
+    total = loop.get('max_epochs' if run.unit == 'epoch' else 'max_iters')
     run.total = total if type(total) is int else None
-    run.done = run.epoch is not None and run.total is not None and run.epoch >= run.total
+    if facts is not None:
+        run.reached = facts.epoch if run.unit == 'epoch' else facts.step
+    run.done = None not in (run.reached, run.total) and run.reached >= run.total
+    if not run.done and (folder / 'subnet.yaml').is_file():
+        run.done = _has_ended_early(run)
+    if facts is None and not (broken or run.done or run.process is not None):
+        missing.append(f'There is no checkpoint in {folder}: no weights are kept.')
     return run
+
+
+def _has_ended_early(run: Run) -> bool:
+    """Whether a search has found its subnet before its last epoch."""
+    if not (run.folder / 'run_number').exists():
+        return run.reached is None  # There was nothing to train.
+    extensions = _mapping(_mapping(run.values.get('model')).get('mutator')).get('extensions')
+    kinds = [str(_mapping(extension).get('type')) for extension in extensions or ()]
+    last, subnet = run.folder / 'last.pth', run.folder / 'subnet.yaml'
+    return (
+        any(kind.endswith('EarlyStopping') for kind in kinds)
+        and last.is_file()
+        # Within an epoch it is the checkpoint that comes last.
+        and subnet.stat().st_mtime_ns > last.stat().st_mtime_ns
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _names(broken: list[str]) -> list[str]:
@@ -207,5 +233,5 @@ def _read_found(records: Records) -> None:
 
 
 def _is_one_shot(run: Run) -> bool:
-    loop = run.values.get('train_cfg')
-    return isinstance(loop, Mapping) and loop.get('type') == OneShotTrainLoop.__name__
+    kind = str(_mapping(run.values.get('train_cfg')).get('type'))
+    return kind.rpartition('.')[2] == OneShotTrainLoop.__name__

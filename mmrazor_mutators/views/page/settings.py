@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ...version import __version__
 from ..catalogue import read_parts
+from ..listing import plain
 
 __all__ = ['Group', 'in_words', 'settings_of', 'versions_of']
 
@@ -141,8 +142,8 @@ def _algorithm(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield 'mutator', name
         part = parts['mutators'].get(name.rpartition('.')[2])
         if part is not None:
-            told = [part.summary, *part.traits.get('paper', '').splitlines()[:1]]
-            yield 'which is', ' '.join(filter(None, told))
+            told = [plain(part.summary), *part.traits.get('paper', '').splitlines()[:1]]
+            yield 'method', ' '.join(filter(None, told))
         rest = {k: v for k, v in mutator.items() if k not in ('type', 'extensions') and v}
         if rest:
             yield 'options', _short(rest)

@@ -7,9 +7,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
-
 from ...durable import write_durably
 from ...errors import ConfigError
 from ...host import require_runner
@@ -78,17 +75,19 @@ def write_report(
 
 def render(content: dict[str, Any], folder: Path, target: Path) -> str:
     """Return the page; whatever came from files is escaped."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
     environment = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
-        trim_blocks=False,
     )
     sections = [
         (_ID.get(key, key), heading, bool(content.get(key))) for key, heading in _SECTIONS
     ]
     with_costs = any(each.macs for each in content['results'])
-    columns = ['network', 'test accuracy', 'parameters', 'multiply-adds'][: 3 + with_costs]
+    columns = ['network', 'accuracy', 'parameters', 'multiply-adds'][: 3 + with_costs]
     rows = [
         (each.name, f'{each.accuracy:.2f}%', f'{each.parameters:,}', each.macs)[: len(columns)]
         for each in content['results']
