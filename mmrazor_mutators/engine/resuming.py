@@ -145,7 +145,7 @@ def values_of(text: str) -> dict[str, Any]:
     Raises:
         ValueError: It is no Python, or does anything but assign.
 
-    >>> values_of("randomness = dict(seed=0)")
+    >>> values_of('randomness = dict(seed=0)')
     {'randomness': {'seed': 0}}
     """
     values = {}

@@ -32,7 +32,9 @@ def commands_of(records: Records) -> list[Command]:
     if records.front is not None and records.run is None:
         metric, points = records.front
         return [
-            Command(f'Look at the search under {metric} of {p.budget:g}', _line('report', p.folder))
+            Command(
+                f'Look at the search under {metric} of {p.budget:g}', _line('report', p.folder)
+            )
             for p in points
         ]
     search, retraining = records.search, records.retraining
@@ -97,9 +99,7 @@ def _of_retraining(records: Records, run: Run) -> list[Command]:
 
 def _export(config: Path, subnet: Path, checkpoint: Path, folder: Path) -> str:
     out = folder / 'found.onnx'
-    return _line(
-        'export', config, '--subnet', subnet, '--checkpoint', checkpoint, '--out', out
-    )
+    return _line('export', config, '--subnet', subnet, '--checkpoint', checkpoint, '--out', out)
 
 
 def _line(*words: object) -> str:

@@ -10,10 +10,12 @@ from markupsafe import Markup
 
 from ...blame import reason_of
 from ...errors import HostError, NASError
+from ..curves import curve_figure, curve_panels
 from ..describe import describe_subnet
 from ..draw import subnet_figure
 from ..draw_networks import network_figure
 from ..front import UNITS, front_figure
+from ..heat_maps import heat_map_figures
 from ..network_rows import short, told, widths_of
 from ..summaries import summary
 from .commands import commands_of
@@ -59,7 +61,7 @@ class _Drawing:
         self.missing, self._count, self._can = missing, 0, True
 
     @contextmanager
-    def _telling(self, label: str) -> Iterator[None]:
+    def telling(self, label: str) -> Iterator[None]:
         try:
             yield
         except HostError as error:
@@ -75,11 +77,12 @@ class _Drawing:
         self, label: str, caption: str, draw: Callable[..., Figure], *arguments: Any
     ) -> list[Picture]:
         """Return one picture, or none where it cannot be drawn."""
-        with self._telling(label):
+        pictures = []
+        with self.telling(label):
             self._count += 1
             figure = draw(*arguments)
-            return [Picture(inline_svg(figure, label, f'p{self._count}-'), caption)]
-        return []
+            pictures.append(Picture(inline_svg(figure, label, f'p{self._count}-'), caption))
+        return pictures
 
 
 def content_of(records: Records, build: bool = True) -> dict[str, Any]:
@@ -101,6 +104,8 @@ def content_of(records: Records, build: bool = True) -> dict[str, Any]:
         'results': results,
         'verdict': verdict(records.results) if results else '',
         'network': _network(records, networks, draw),
+        'curves': _curves(records, draw),
+        'spaces': _spaces(records, draw),
         'evolution': _evolution(records, draw),
         'front': _front(records, draw),
         'settings': settings_of(run.values, versions_of(run.folder)) if run else [],
@@ -179,7 +184,9 @@ def _network(records: Records, networks: Networks, draw: _Drawing) -> dict[str, 
         pictures = draw('The layers of the network found', caption, network_figure, view)
     elif has_cells:
         caption = 'The operations chosen, on the inputs chosen, from the input to the output.'
-        pictures = draw('The cells of the network found', caption, subnet_figure, records.subnet)
+        pictures = draw(
+            'The cells of the network found', caption, subnet_figure, records.subnet
+        )
     else:
         pictures = []
     layers = [
@@ -194,6 +201,32 @@ def _network(records: Records, networks: Networks, draw: _Drawing) -> dict[str, 
         for row in (view.rows if view is not None else ())
     ]
     return {'pictures': pictures, 'choices': sheet, 'layers': layers}
+
+
+def _curves(records: Records, draw: _Drawing) -> list[Picture]:
+    history = records.history
+    if history is None or not curve_panels(history):
+        return []
+    caption = 'Losses, accuracies and what the search believed, epoch by epoch.'
+    return draw('Curves of the search', caption, curve_figure, history)
+
+
+def _spaces(records: Records, draw: _Drawing) -> list[Picture]:
+    history = records.history
+    if history is None or not history.spaces:
+        return []
+    pictures = []
+    with draw.telling('Probabilities of the choices'):
+        for figure in heat_map_figures(history):
+            label = (
+                f'Probabilities of the choices over the epochs, {len(history.spaces)} spaces'
+            )
+            caption = (
+                'One map for each space: its choices from top to bottom, the epochs from left to '
+                'right.'
+            )
+            pictures += draw(label, caption, lambda figure=figure: figure)
+    return pictures
 
 
 def _evolution(records: Records, draw: _Drawing) -> dict[str, Any] | None:

@@ -69,7 +69,9 @@ def look_at(records: Records, fail: Callable[[str], Any]) -> Networks:
         networks.view = view_network(supernet, records.subnet, example)
         networks.macs['found'] = networks.view.macs
         trained = records.retraining
-        for result in records.results[1:] if trained is not None else ():
+        for result in records.results[1:]:
+            if trained is None:
+                break
             path = Path(trained.folder, result.name.replace(' ', '_'), 'subnet.yaml')
             if path.is_file():
                 view = view_network(supernet, load_subnet(path), example)

@@ -17,6 +17,7 @@ from ...engine.resuming import values_of
 from ...errors import ConfigError, NASError
 from ...mutables import load_subnet
 from ...typing import Subnet
+from ..history import History, read_history
 from ..report import load_results
 
 __all__ = ['Records', 'Run', 'read_records']
@@ -64,6 +65,7 @@ class Records:
         folder: The directory.
         search: The search in it, ``None`` if it has none.
         retraining: The training of the network found, ``None`` if there is none.
+        history: Of the search, epoch by epoch.
         subnet: What was found.
         results: Of the networks that were trained, the one found first.
         evolution: The state of an evolution over paths.
@@ -74,6 +76,7 @@ class Records:
     folder: Path
     search: Run | None = None
     retraining: Run | None = None
+    history: History | None = None
     subnet: Subnet | None = None
     results: list[Result] = field(default_factory=list)
     evolution: Mapping[str, Any] | None = None
@@ -141,7 +144,8 @@ def _read_run(folder: Path, missing: list[str]) -> Run:
     run.total = total if type(total) is int else None
     if facts is not None:
         run.reached = facts.epoch if run.unit == 'epoch' else facts.step
-    run.done = None not in (run.reached, run.total) and run.reached >= run.total
+    if run.reached is not None and run.total is not None:
+        run.done = run.reached >= run.total
     if not run.done and (folder / 'subnet.yaml').is_file():
         run.done = _has_ended_early(run)
     if facts is None and not (broken or run.done or run.process is not None):
@@ -208,6 +212,8 @@ def _read_found(records: Records) -> None:
         return
     search = records.search
     one_shot = search is not None and _is_one_shot(search)
+    if search is not None and search.reached is not None and not one_shot:
+        _read_history(records)
     path = run.folder / 'subnet.yaml'
     if path.exists():
         try:
@@ -230,6 +236,14 @@ def _read_found(records: Records) -> None:
             records.missing.append(f'{path} is no evolution: {error}.')
     if search is not None and one_shot and search.done and records.subnet is None:
         search.done = False  # Its epochs are those of the supernet alone.
+
+
+def _read_history(records: Records) -> None:
+    try:
+        records.history = read_history(records.folder)
+        records.missing += [f'{problem}.' for problem in records.history.problems]
+    except NASError as error:
+        records.missing.append(f'{error}.')
 
 
 def _is_one_shot(run: Run) -> bool:

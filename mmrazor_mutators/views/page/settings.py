@@ -16,7 +16,9 @@ __all__ = ['Group', 'in_words', 'settings_of', 'versions_of']
 
 _MOST = 400
 _HEADER = 20_000
-_VERSIONS = re.compile(r'^ *(Python|PyTorch|MMEngine|GPU [0-9, ]+): (.+?)(?: \(.*)?$', re.MULTILINE)
+_VERSIONS = re.compile(
+    r'^ *(Python|PyTorch|MMEngine|GPU [0-9, ]+): (.+?)(?: \(.*)?$', re.MULTILINE
+)
 _COSTS = {
     'params': 'parameters',
     'macs': 'multiply-adds',
