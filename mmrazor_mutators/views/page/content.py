@@ -221,10 +221,7 @@ def _spaces(records: Records, draw: _Drawing) -> list[Picture]:
             label = (
                 f'Probabilities of the choices over the epochs, {len(history.spaces)} spaces'
             )
-            caption = (
-                'One map for each space: its choices from top to bottom, the epochs from left to '
-                'right.'
-            )
+            caption = 'A map for each space: choices from top to bottom, epochs from the left.'
             pictures += draw(label, caption, lambda figure=figure: figure)
     return pictures
 

@@ -26,7 +26,7 @@ def evolution_figure(evolution: Mapping[str, Any]) -> Figure:
     epochs = np.array([entry['epoch'] for entry in evolution['evaluated']]) + 1
     scores = np.array([entry['score'] for entry in evolution['evaluated']])
     figure = new_figure(6.4, 3.2)
-    axes: Any = figure.add_axes((0.11, 0.17, 0.86, 0.78))
+    axes: Any = figure.add_axes((0.1, 0.16, 0.87, 0.7))
     generations = np.unique(epochs)
     best = np.maximum.accumulate([scores[epochs == g].max() for g in generations])
     middle = [np.median(scores[epochs == g]) for g in generations]
@@ -36,5 +36,5 @@ def evolution_figure(evolution: Mapping[str, Any]) -> Figure:
     axes.set(xlabel='generation', ylabel='score, %')
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.spines[['top', 'right']].set_visible(False)
-    axes.legend(frameon=False, loc='lower right')
+    axes.legend(frameon=False, loc='lower left', bbox_to_anchor=(-0.02, 1.0), ncols=3)
     return figure
