@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from ..errors import ConfigError
 from .checks import check_optimizer_state
 
-__all__ = ['check_counter', 'check_fields', 'check_optimizer_fields']
+__all__ = ['check_counter', 'check_fields', 'check_optimizer_fields', 'shortened']
 
 _LIKE_PARAMS = {
     'acc_delta',
@@ -43,7 +43,7 @@ def check_counter(name: str, value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ConfigError(
             f'Expected `{name}` of the saved state to be an int of at least 0, but got '
-            f'{_shown(value)}'
+            f'{shortened(value)}'
         )
     return value
 
@@ -95,7 +95,7 @@ got 'x'
         fits = isinstance(given, type(ours))
     if not fits:
         raise ConfigError(
-            f'Expected `{name}` of the saved state to be {what}, but got {_shown(given)}'
+            f'Expected `{name}` of the saved state to be {what}, but got {shortened(given)}'
         )
 
 
@@ -147,7 +147,12 @@ def _check_range(name: str, value: Any, is_share: bool = False) -> None:
             )
 
 
-def _shown(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Return what a message shows of a value.
+
+    >>> shortened(torch.zeros(2))
+    'a tensor of shape (2,) and torch.float32'
+    """
     if isinstance(value, Tensor):
         return f'a tensor of shape {tuple(value.shape)} and {value.dtype}'
     text = repr(value)
