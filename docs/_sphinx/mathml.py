@@ -15,8 +15,8 @@ _LOGGER = logging.getLogger(__name__)
 
 
 def _mathml(node: nodes.Element, as_block: bool) -> str:
-    # MathML stretches parentheses by itself.
-    text = re.sub(r'\\[Bb]ig+[lr]?(?![a-z])', '', node.astext())
+    # Parentheses stretch and sums shrink by themselves.
+    text = re.sub(r'\\([Bb]ig+[lr]?|(text|display)style)(?![a-z])', '', node.astext())
     if '\\\\' in text and '\\begin' not in text:
         text = f'\\begin{{aligned}}{text}\\end{{aligned}}'
     try:
