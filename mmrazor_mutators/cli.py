@@ -192,7 +192,7 @@ def _how_to_go_on(args: argparse.Namespace, words: list[str]) -> str:
     return f'Go on with: {again}'
 
 
-def _resuming(args: argparse.Namespace) -> dict[str, bool]:
+def _resuming(args: argparse.Namespace) -> dict[str, Any]:
     changed = args.resume_changed
     return {'resume': args.resume or changed, 'resume_changed': changed}
 

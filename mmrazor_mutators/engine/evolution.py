@@ -168,6 +168,7 @@ class OneShotTrainLoop(EpochTrainLoop):
                     self._stop_if_asked()
                 if is_main_process():
                     _write(self._path, evolution.state_dict())
+                self.runner.call_hook('after_generation')
                 line = _line(evolution, epoch, time.perf_counter() - begun)
                 self.runner.logger.info(line)
                 if console is not None:
