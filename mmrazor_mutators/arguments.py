@@ -108,9 +108,13 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
     add_cost_verbs(job)
-    sub = verb('show', 'print or draw the cells of a subnet, or print results.json')
-    sub.add_argument('file', help='a subnet file, or the results.json of retrain')
-    sub.add_argument('--out', metavar='FILE', help='a picture: .png, .svg or .pdf')
+    sub = verb('show', 'show how a search fares, a subnet, or what a retraining ended with')
+    sub.add_argument(
+        'file', help='a work directory of search, a subnet file, or the results.json of retrain'
+    )
+    sub.add_argument(
+        '--out', metavar='FILE', help='a picture: .png, .svg or .pdf; or a folder for several'
+    )
     sub.add_argument(
         '--config', help='of the search: shows all layers of the network, with what they cost'
     )

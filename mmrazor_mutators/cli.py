@@ -111,6 +111,11 @@ def _show(args: argparse.Namespace) -> None:
     from .mutables import load_subnet
     from .views.describe import subnet_table
 
+    if os.path.isdir(args.file):
+        from .cli_network import show_work_dir
+
+        show_work_dir(args)
+        return
     if args.file.endswith('.json') and args.out is None:
         from .views.report import load_results, results_table
 
