@@ -10,20 +10,21 @@ from markupsafe import Markup
 
 from ...blame import reason_of
 from ...errors import HostError, NASError
-from ..curves import curve_figure, curve_panels
+from ..curves import curve_panels
 from ..describe import describe_subnet
 from ..draw import subnet_figure
 from ..draw_networks import network_figure
 from ..front import UNITS, front_figure
-from ..heat_maps import heat_map_figures
+from ..heat_maps import probability_range
 from ..network_rows import short, told, widths_of
 from ..summaries import summary
 from .commands import commands_of
-from .figures import evolution_figure
+from .figures import evolution_figure, panel_figure, space_figure
 from .inline import inline_svg
+from .logs import training_panels, versions_of
 from .networks import Networks, compare, look_at, verdict
 from .records import Records, Run
-from .settings import settings_of, versions_of
+from .settings import settings_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,6 +33,9 @@ __all__ = ['Picture', 'content_of']
 
 _BEST = 10
 """How many paths of an evolution a page lists."""
+
+_MOST_SPACES = 60
+"""How many spaces a page shows the probabilities of."""
 
 
 class Picture(NamedTuple):
@@ -105,6 +109,7 @@ def content_of(records: Records, build: bool = True) -> dict[str, Any]:
         'verdict': verdict(records.results) if results else '',
         'network': _network(records, networks, draw),
         'curves': _curves(records, draw),
+        'training': _training(records, draw),
         'spaces': _spaces(records, draw),
         'evolution': _evolution(records, draw),
         'front': _front(records, draw),
@@ -159,7 +164,7 @@ def _tiles(records: Records, networks: Networks) -> list[Tile]:
         tiles.append(Tile('test accuracy', f'{found.accuracy:.2f}%', note))
         tiles.append(Tile('parameters', f'{found.parameters:,}', 'trained'))
     elif networks.view is not None:
-        tiles.append(Tile('parameters', f'{networks.view.params:,}', 'of the network found'))
+        tiles.append(Tile('parameters', f'{networks.view.params:,}', 'network found'))
     if networks.view is not None:
         tiles.append(Tile('multiply-adds', short(networks.view.macs), 'for one sample'))
     return tiles
@@ -205,25 +210,46 @@ def _network(records: Records, networks: Networks, draw: _Drawing) -> dict[str, 
 
 def _curves(records: Records, draw: _Drawing) -> list[Picture]:
     history = records.history
-    if history is None or not curve_panels(history):
-        return []
-    caption = 'Losses, accuracies and what the search believed, epoch by epoch.'
-    return draw('Curves of the search', caption, curve_figure, history)
-
-
-def _spaces(records: Records, draw: _Drawing) -> list[Picture]:
-    history = records.history
-    if history is None or not history.spaces:
+    if history is None:
         return []
     pictures = []
-    with draw.telling('Probabilities of the choices'):
-        for figure in heat_map_figures(history):
-            label = (
-                f'Probabilities of the choices over the epochs, {len(history.spaces)} spaces'
-            )
-            caption = 'A map for each space: choices from top to bottom, epochs from the left.'
-            pictures += draw(label, caption, lambda figure=figure: figure)
+    for panel in curve_panels(history):
+        label = f'Curve over the epochs of the search: {panel[0]}'
+        pictures += draw(label, '', panel_figure, panel, history.epochs['epoch'])
     return pictures
+
+
+def _training(records: Records, draw: _Drawing) -> list[Picture]:
+    if records.retraining is None:
+        return []
+    panels, epochs = training_panels(records.retraining.folder)
+    pictures = []
+    for panel in panels:
+        label = f'Curve over the epochs of the training: {panel[0]}'
+        pictures += draw(label, '', panel_figure, panel, epochs)
+    return pictures
+
+
+def _spaces(records: Records, draw: _Drawing) -> dict[str, Any] | None:
+    """Return heat maps, those of the least decided spaces first."""
+    history = records.history
+    if history is None or not history.spaces:
+        return None
+    learnt = {sid: space for sid, space in history.spaces.items() if space.is_learnt}
+    ordered = sorted(learnt, key=lambda sid: learnt[sid].margins[-1])
+    ordered += [sid for sid in history.spaces if sid not in learnt]
+    limits = probability_range(history)
+    pictures = []
+    for space_id in ordered[:_MOST_SPACES]:
+        label = f'Probabilities of the choices of {space_id} over the epochs'
+        space = history.spaces[space_id]
+        pictures += draw(label, '', space_figure, space_id, space, limits)
+    return {
+        'pictures': pictures,
+        'count': len(ordered),
+        'low': f'{limits[0]:.2g}',
+        'high': f'{limits[1]:.2g}',
+    }
 
 
 def _evolution(records: Records, draw: _Drawing) -> dict[str, Any] | None:

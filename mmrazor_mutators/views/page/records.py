@@ -132,7 +132,8 @@ def _read_run(folder: Path, missing: list[str]) -> Run:
         run.text = read_text(path)
         run.values = values_of(run.text)
     except OSError:
-        missing.append(f'There is no {path}: the settings of this run are not known.')
+        if run.process is None:  # Else it is about to be written.
+            missing.append(f'There is no {path}: the settings of this run are not known.')
     except ValueError as error:
         missing.append(f'{path} is not as it was written: {error}.')
     facts, broken = latest_facts(folder)
