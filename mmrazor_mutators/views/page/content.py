@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ...errors import NASError
 from ..describe import describe_subnet
@@ -18,9 +18,6 @@ from .logs import versions_of
 from .networks import Networks, compare, look_at, verdict
 from .records import Records, Run
 from .settings import settings_of
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ['content_of']
 

@@ -115,6 +115,9 @@ def read_records(folder: Path) -> Records:
         if loop is not None and 'arch_dataloader' not in _mapping(loop):
             # A training that has no results yet.
             records.retraining, records.search = records.search, None
+    if records.retraining is not None:
+        # After its epochs it is tested, and then random networks have their turn.
+        records.retraining.done = bool(records.results)
     _read_front(records)
     if records.run is None and records.front is None:
         raise ConfigError(
@@ -183,8 +186,6 @@ def _read_results(records: Records, folder: Path) -> None:
         return
     try:
         records.results = load_results(path)
-        if records.retraining is not None:
-            records.retraining.done = True
     except NASError as error:
         records.missing.append(f'{error}.')
 
