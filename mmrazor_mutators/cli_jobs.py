@@ -89,7 +89,7 @@ def rank() -> int:
     return int(os.environ.get('RANK', '0'))
 
 
-def _resuming(args: argparse.Namespace) -> dict[str, bool]:
+def _resuming(args: argparse.Namespace) -> dict[str, Any]:
     changed = args.resume_changed
     return {'resume': args.resume or changed, 'resume_changed': changed}
 

@@ -169,6 +169,7 @@ class OneShotTrainLoop(EpochTrainLoop):
                     self._stop_if_asked()
                 if is_main_process():
                     _write(self._path, evolution.state_dict())
+                self.runner.call_hook('after_generation')
                 parts, took = _parts(evolution, epoch), f'{time.perf_counter() - begun:.1f}s'
                 self.runner.logger.info('  '.join([*parts, took]))
                 if console is not None:

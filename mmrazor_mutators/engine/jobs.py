@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from mmengine.runner import Runner, set_random_seed
 from rich.console import Console
 from torch import nn
@@ -65,6 +66,7 @@ def search(
     launcher: str = 'none',
     console: Console | None = None,
     watch: Mapping[str, Any] | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Subnet:
     """Search as a config says.
 
@@ -78,6 +80,7 @@ def search(
         launcher: ``'none'`` or ``'pytorch'``.
         console: Where to show the progress.
         watch: Options of the :class:`SearchMonitorHook`.
+        hooks: Beside those of the config.
 
     Returns:
         The subnet found.
@@ -100,8 +103,8 @@ def search(
         # Of a one-shot search nothing is known before its evolution.
         found = [SearchSubnetHook()] if learns else []
         noted = SearchMonitorHook.beside(cfg.get('custom_hooks'), watch or {})
-        hooks = [begin, EpochSeedHook(), *found, *noted, progress, memory]
-        runner = build_runner(cfg, model, work_dir, hooks, resume=resume, launcher=launcher)
+        own = [begin, EpochSeedHook(), *found, *noted, progress, memory, *hooks]
+        runner = build_runner(cfg, model, work_dir, own, resume=resume, launcher=launcher)
         train(runner, progress)
     else:
         name = type(model.mutator).__name__
@@ -126,6 +129,7 @@ def retrain(
     resume_changed: bool = False,
     launcher: str = 'none',
     console: Console | None = None,
+    name: str = 'found',
 ) -> list[Result]:
     """Train the network of a subnet from scratch, and random ones in the same way.
 
@@ -139,6 +143,7 @@ def retrain(
         resume_changed: Whether to do so although config or subnet decide otherwise.
         launcher: ``'none'`` or ``'pytorch'``.
         console: Where to show the progress.
+        name: What to call the network of the subnet.
 
     Returns:
         The results, that of the subnet first.
@@ -146,30 +151,20 @@ def retrain(
     Raises:
         NASError: Whatever is wrong with the config, the data or the training.
     """
-    cfg = retrain_config(cfg)
-    check_training_parts(cfg)
-    if 'arch_dataloader' in cfg.train_cfg:
-        raise ConfigError(
-            'Expected a config for retraining, but `train_cfg` has an arch_dataloader, as a '
-            'search does, and there is no `retrain` section; of MMRazor v0.2.0 take the config '
-            'with retraining=True'
-        )
-    if 'test_dataloader' not in cfg:
-        raise ConfigError(
-            'Expected the config to have a `test_dataloader` to report accuracy on'
-        )
-    subnets = {'found': subnet}
+    cfg = retraining_config(cfg)
+    subnets = {name: subnet}
     if compare_random:
         space = space_of(cfg)
         for seed in range(compare_random):
             subnets[f'random {seed}'] = space.random_subnet(seed)
     results: list[Result] = []
     for number, (name, candidate) in enumerate(subnets.items()):
-        folder = work_dir if name == 'found' else work_dir / name.replace(' ', '_')
+        own = candidate is subnet
+        folder = work_dir if own else work_dir / name.replace(' ', '_')
         model = build_model(cfg, {**cfg.model, 'retraining': True, 'mutable_cfg': candidate})
         # The run may have been stopped before this random network was begun.
-        goes_on = resume and (name == 'found' or has_begun(folder))
-        kept = candidate if name == 'found' else None
+        goes_on = resume and (own or has_begun(folder))
+        kept = candidate if own else None
         begin = prepare_work_dir(folder, cfg, goes_on, resume_changed, kept)
         if is_main_process():
             dump_subnet(candidate, folder / 'subnet.yaml')
@@ -189,6 +184,27 @@ def retrain(
         if is_main_process():
             _write_results(work_dir / 'results.json', results)
     return results
+
+
+def retraining_config(cfg: Config) -> Config:
+    """Return the config of a retraining, with all that one needs beside a model.
+
+    Raises:
+        ConfigError: A part is missing, or it is the config of a search.
+    """
+    cfg = retrain_config(cfg)
+    check_training_parts(cfg)
+    if 'arch_dataloader' in cfg.train_cfg:
+        raise ConfigError(
+            'Expected a config for retraining, but `train_cfg` has an arch_dataloader, as a '
+            'search does, and there is no `retrain` section; of MMRazor v0.2.0 take the config '
+            'with retraining=True'
+        )
+    if 'test_dataloader' not in cfg:
+        raise ConfigError(
+            'Expected the config to have a `test_dataloader` to report accuracy on'
+        )
+    return cfg
 
 
 def check_training_parts(cfg: Config) -> None:
