@@ -119,6 +119,15 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
         '--config', help='of the search: shows all layers of the network, with what they cost'
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
+    sub = verb('report', 'write a work directory as one page of HTML')
+    sub.set_defaults(needs_runner=True)
+    sub.add_argument('work_dir', help='of search, retrain or front; also while it runs')
+    sub.add_argument('--out', metavar='FILE', help='by default report.html in the directory')
+    sub.add_argument(
+        '--data-only',
+        action='store_true',
+        help='build nothing that its config names: no picture of layers, no multiply-adds',
+    )
     sub = verb('list', 'list the parts that a config can name')
     sub.add_argument('kind', nargs='?', help='such as mutators; all kinds by default')
     sub.add_argument('pattern', nargs='?', help="such as 'Darts*'")

@@ -1,4 +1,4 @@
-"""The command line: search, retrain, export, profile, front, show, list, migrate."""
+"""The command line: one function for each verb."""
 
 from __future__ import annotations
 
@@ -74,6 +74,12 @@ def _show(args: argparse.Namespace) -> None:
     say(f'Wrote {args.out}')
 
 
+def _report(args: argparse.Namespace) -> None:
+    from .views.page import write_report
+
+    _say(f'Wrote {write_report(args.work_dir, args.out, build=not args.data_only)}')
+
+
 def _list(args: argparse.Namespace) -> None:
     from rich.console import Console
 
@@ -128,6 +134,7 @@ _VERBS = {
     'profile': run_profile,
     'front': _front,
     'show': _show,
+    'report': _report,
     'list': _list,
     'migrate': _migrate,
 }
@@ -140,6 +147,7 @@ _MODULES = {
     'profile': ('.engine.costing',),
     'front': ('.engine.costing', '.views.front'),
     'show': ('.mutables',),
+    'report': ('.engine.jobs', '.views.page'),
     'migrate': ('.migration.migrate',),
 }
 """What takes seconds to import, for each verb."""

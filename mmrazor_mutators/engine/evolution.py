@@ -28,7 +28,7 @@ from .lines import fitted, width_of
 from .loops import draws_apart, schedules_restored
 from .within_epoch import EpochTrainLoop
 
-__all__ = ['OneShotTrainLoop']
+__all__ = ['OneShotTrainLoop', 'read_evolution']
 
 _FILE = 'evolution.json'
 _CHECKSUM = 'sha256'
@@ -138,7 +138,7 @@ class OneShotTrainLoop(EpochTrainLoop):
                 self._path.unlink()
         result = super().run()
         if self._path.is_file():
-            self.evolution.load_state_dict(_read(self._path))
+            self.evolution.load_state_dict(read_evolution(self._path))
         self._evolve()
         mutator = self._model.mutator
         mutator.set_chosen_subnet(mutator.subnet_to_masks(self.evolution.best.candidate))
@@ -227,7 +227,12 @@ def _write(path: Path, state: Mapping[str, Any]) -> None:
     write_durably(path, json.dumps({**state, _CHECKSUM: _checksum(state)}) + '\n')
 
 
-def _read(path: Path) -> Any:
+def read_evolution(path: Path) -> Any:
+    """Return the state that an evolution has written.
+
+    Raises:
+        ConfigError: It cannot be read, or is not as it was written.
+    """
     try:
         state = json.loads(path.read_text(encoding='utf-8'))
         # Those of earlier versions have none.
