@@ -1,4 +1,4 @@
-"""The command line: search, retrain, export, profile, front, show, list, migrate."""
+"""The command line: search, retrain, export, costs, compare, show, list, migrate."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 from .arguments import build_parser
 from .blame import in_worker, of_loader, one_line, place_of
+from .cli_compare import run_compare
 from .cli_costs import run_front, run_profile
 from .errors import NASError, RankLostError
 from .interrupts import ending_at_once
@@ -204,6 +205,7 @@ _VERBS = {
     'export': _export,
     'profile': run_profile,
     'front': _front,
+    'compare': run_compare,
     'show': _show,
     'list': _list,
     'migrate': _migrate,
@@ -216,6 +218,7 @@ _MODULES = {
     'export': ('.engine.exporting',),
     'profile': ('.engine.costing',),
     'front': ('.engine.costing', '.views.front'),
+    'compare': ('.engine.comparing', '.views.comparison'),
     'show': ('.mutables',),
     'migrate': ('.migration.migrate',),
 }
