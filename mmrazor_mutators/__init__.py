@@ -88,6 +88,7 @@ __all__ = [
     'RandomMutator',
     'ReinMaxMutator',
     'SNASMutator',
+    'SearchMonitor',
     'SearchableMobileNet',
     'SearchableShuffleNetV2',
     'SkipDropout',

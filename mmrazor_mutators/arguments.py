@@ -78,7 +78,18 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
             '--launcher', choices=('none', 'pytorch'), default='none', help='under torchrun'
         )
 
-    training(job('search', 'search an architecture, and write it as subnet.yaml'))
+    sub = job('search', 'search an architecture, and write it as subnet.yaml')
+    sub.add_argument(
+        '--tensorboard', action='store_true', help='note each epoch for TensorBoard as well'
+    )
+    sub.add_argument(
+        '--measure',
+        type=_count,
+        default=0,
+        metavar='N',
+        help='measure supernet and network read off in every N-th epoch',
+    )
+    training(sub)
     sub = job('retrain', 'train the network found from scratch, and test it')
     sub.add_argument('--subnet', required=True, metavar='FILE', help='written by search')
     sub.add_argument(

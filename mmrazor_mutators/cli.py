@@ -34,14 +34,23 @@ def _search(args: argparse.Namespace) -> None:
     _seed(cfg, args.seed)
     work_dir = _work_dir(args, cfg)
     console = Console()
-    subnet = search(cfg, work_dir, **_resuming(args), launcher=args.launcher, console=console)
+    watch = {name: getattr(args, name) for name in ('tensorboard', 'measure')}
+    subnet = search(
+        cfg,
+        work_dir,
+        **_resuming(args),
+        launcher=args.launcher,
+        console=console,
+        watch={name: value for name, value in watch.items() if value},
+    )
     if _rank() == 0:
         console.print(subnet_table(subnet))
         path = shlex.quote(str(work_dir / 'subnet.yaml'))
         config = shlex.quote(str(work_dir / 'config.py'))
         console.print(f'Found: {path}', soft_wrap=True, highlight=False, markup=False)
         _say(f'Train it:  mmrazor-mutators retrain {config} --subnet {path}')
-        _say(f'Draw it:   mmrazor-mutators show {path} --out cells.png')
+        folder = shlex.quote(str(work_dir))
+        _say(f'Look back: mmrazor-mutators show {folder} --out {folder}')
 
 
 def _retrain(args: argparse.Namespace) -> None:

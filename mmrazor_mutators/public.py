@@ -86,7 +86,7 @@ from .registry import (
     MUTATORS,
     OPS,
 )
-from .search import BilevelSearch, calibrate_batch_norm
+from .search import BilevelSearch, SearchMonitor, calibrate_batch_norm
 from .searchable import make_searchable, restore_original, suggest_rules
 from .shipping import write_network
 from .version import __version__
@@ -153,6 +153,7 @@ __all__ = [
     'RandomMutator',
     'ReinMaxMutator',
     'SNASMutator',
+    'SearchMonitor',
     'SearchableMobileNet',
     'SearchableShuffleNetV2',
     'SkipDropout',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any, NamedTuple
@@ -25,7 +25,13 @@ from ..typing import Subnet
 from . import signals
 from .checkpoints import has_begun
 from .config import retrain_config
-from .hooks import EpochSeedHook, PeakMemoryHook, ProgressHook, SearchSubnetHook
+from .hooks import (
+    EpochSeedHook,
+    PeakMemoryHook,
+    ProgressHook,
+    SearchMonitorHook,
+    SearchSubnetHook,
+)
 from .lock import alone_in_work_dir
 from .lost_ranks import naming_lost_ranks
 from .resuming import BeginHook, check_same_run, config_text
@@ -59,6 +65,7 @@ def search(
     resume_changed: bool = False,
     launcher: str = 'none',
     console: Console | None = None,
+    watch: Mapping[str, Any] | None = None,
     hooks: Sequence[Hook] = (),
 ) -> Subnet:
     """Search as a config says.
@@ -66,11 +73,13 @@ def search(
     Args:
         cfg: The config.
         work_dir: Where to write ``subnet.yaml``, ``config.py``, the log and
-            the checkpoints, of which ``last.pth`` is the last.
+            the checkpoints, of which ``last.pth`` is the last, and what is noted of
+            each epoch.
         resume: Whether to go on from the latest checkpoint in ``work_dir``.
         resume_changed: Whether to do so although the config decides otherwise.
         launcher: ``'none'`` or ``'pytorch'``.
         console: Where to show the progress.
+        watch: Options of the :class:`SearchMonitorHook`.
         hooks: Beside those of the config.
 
     Returns:
@@ -93,7 +102,8 @@ def search(
         memory = PeakMemoryHook(progress.console)
         # Of a one-shot search nothing is known before its evolution.
         found = [SearchSubnetHook()] if learns else []
-        own = [begin, EpochSeedHook(), *found, progress, memory, *hooks]
+        noted = SearchMonitorHook.beside(cfg.get('custom_hooks'), watch or {})
+        own = [begin, EpochSeedHook(), *found, *noted, progress, memory, *hooks]
         runner = build_runner(cfg, model, work_dir, own, resume=resume, launcher=launcher)
         train(runner, progress)
     else:

@@ -12,7 +12,13 @@ from torch.optim import Optimizer
 from ..errors import ConfigError
 from .checks import check_optimizer_state
 
-__all__ = ['check_counter', 'check_fields', 'check_optimizer_fields', 'shortened']
+__all__ = [
+    'check_counter',
+    'check_fields',
+    'check_names',
+    'check_optimizer_fields',
+    'shortened',
+]
 
 _LIKE_PARAMS = {
     'acc_delta',
@@ -97,6 +103,19 @@ got 'x'
         raise ConfigError(
             f'Expected `{name}` of the saved state to be {what}, but got {shortened(given)}'
         )
+
+
+def check_names(state: Mapping[Any, Any]) -> None:
+    """Refuse the weights of a module of which one has no name.
+
+    Raises:
+        ConfigError: A key that is no string.
+    """
+    for key in state:
+        if not isinstance(key, str):
+            raise ConfigError(
+                f'Expected the weights of the saved state to have names, but one has {key!r}'
+            )
 
 
 def check_optimizer_fields(name: str, optimizer: Optimizer, given: Any) -> None:
