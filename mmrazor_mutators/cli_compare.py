@@ -18,14 +18,21 @@ def add_compare_verb(job: Any, count: Any) -> None:
     """
     summary = 'search and retrain over several seeds, beside random networks trained alike'
     sub = job('compare', summary, '+')
-    sub.add_argument('--seeds', type=count, default=3, metavar='N', help='0 to N - 1; 3')
     sub.add_argument(
-        '--random', type=count, default=1, metavar='N', help='networks for each seed; 1'
+        '--seeds', type=count, default=3, metavar='N', help='0 to N - 1; 3 seeds by default'
+    )
+    sub.add_argument(
+        '--random',
+        type=count,
+        default=1,
+        metavar='N',
+        help='random networks to train for each seed; 1 by default',
     )
     sub.add_argument(
         '--work-dir',
         default='work_dirs/compare',
-        help='what is finished in it is kept, and what was interrupted goes on',
+        help='what is finished there is kept, and what was interrupted goes on; by default '
+        'work_dirs/compare',
     )
     sub.set_defaults(resume=True)
 
