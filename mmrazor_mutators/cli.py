@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .arguments import build_parser
 from .blame import in_worker, of_loader, one_line, place_of
+from .cli_compare import run_compare
 from .cli_costs import run_front, run_profile
 from .cli_jobs import rank, run_retrain, run_search, say, set_seed, work_dir_of
 from .errors import NASError, RankLostError
@@ -77,7 +78,7 @@ def _show(args: argparse.Namespace) -> None:
 def _report(args: argparse.Namespace) -> None:
     from .views.page import write_report
 
-    _say(f'Wrote {write_report(args.work_dir, args.out, build=not args.data_only)}')
+    say(f'Wrote {write_report(args.work_dir, args.out, build=not args.data_only)}')
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -133,6 +134,7 @@ _VERBS = {
     'export': _export,
     'profile': run_profile,
     'front': _front,
+    'compare': run_compare,
     'show': _show,
     'report': _report,
     'list': _list,
@@ -146,6 +148,7 @@ _MODULES = {
     'export': ('.engine.exporting',),
     'profile': ('.engine.costing',),
     'front': ('.engine.costing', '.views.front'),
+    'compare': ('.engine.comparing', '.views.comparison'),
     'show': ('.mutables',),
     'report': ('.engine.jobs', '.views.page'),
     'migrate': ('.migration.migrate',),

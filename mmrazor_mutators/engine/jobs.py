@@ -180,6 +180,11 @@ def retrain(
         )
         train(runner, progress)
         metrics = runner.test()
+        if 'accuracy' not in metrics:
+            raise ConfigError(
+                'Expected `test_evaluator` to tell an "accuracy", as dict(type="Accuracy") '
+                f'does, but it tells {", ".join(metrics) or "nothing"}'
+            )
         results.append(Result(name, float(metrics['accuracy']), count_parameters(model)))
         if is_main_process():
             _write_results(work_dir / 'results.json', results)
@@ -200,7 +205,7 @@ def retraining_config(cfg: Config) -> Config:
             'search does, and there is no `retrain` section; of MMRazor v0.2.0 take the config '
             'with retraining=True'
         )
-    if 'test_dataloader' not in cfg:
+    if not cfg.get('test_dataloader'):
         raise ConfigError(
             'Expected the config to have a `test_dataloader` to report accuracy on'
         )

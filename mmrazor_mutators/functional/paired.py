@@ -95,9 +95,9 @@ def paired_interval(
         return Interval(mean, None, None, 'none')
     few = len(differences) < _FEW
     if few or deviation == 0:  # The bootstrap of equal values is undefined.
-        from scipy.stats import t
+        from scipy.special import stdtrit  # Student's quantile.
 
-        quantile = float(t.ppf((1 + level) / 2, len(differences) - 1))
+        quantile = float(stdtrit(len(differences) - 1, (1 + level) / 2))
         half = quantile * deviation / math.sqrt(len(differences))
         return Interval(mean, mean - half, mean + half, 't')
     low, high = _bootstrapped(differences, level)

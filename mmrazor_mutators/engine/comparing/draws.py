@@ -110,9 +110,13 @@ def limits_text(limits: Mapping[str, tuple[float, float]]) -> str:
     parts = []
     for name, (low, high) in limits.items():
         if low <= 0:
-            parts.append(f'{name} <= {high:,.6g}')
+            parts.append(f'{name} <= {_short(high)}')
         elif math.isinf(high):
-            parts.append(f'{name} >= {low:,.6g}')
+            parts.append(f'{name} >= {_short(low)}')
         else:
-            parts.append(f'{name} from {low:,.6g} to {high:,.6g}')
+            parts.append(f'{name} from {_short(low)} to {_short(high)}')
     return ', '.join(parts)
+
+
+def _short(number: float) -> str:
+    return f'{number:,.0f}' if number >= 1000 else f'{number:g}'

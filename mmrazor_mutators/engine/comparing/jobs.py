@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from ...checks import check_count
 from ...durable import write_durably
-from ...errors import ConfigError
+from ...errors import ConfigError, NASError
 from .. import signals
 from ..lock import alone_in_work_dir
 from .runs import Run, as_row, plan_seed, run_plan
@@ -75,11 +76,11 @@ def compare(
         NASError: Whatever is wrong with the data, a search or a training.
     """
     check_count('num_seeds', num_seeds)
-    plans = [
-        plan_seed(cfg, seed, work_dir, name=name, num_random=num_random)
-        for name, cfg in configs.items()
-        for seed in range(num_seeds)
-    ]
+    plans = []
+    for name, cfg in configs.items():
+        for seed in range(num_seeds):
+            with _naming(name):
+                plans.append(plan_seed(cfg, seed, work_dir, name=name, num_random=num_random))
     runs: dict[int, Run] = {}
     finished: list[Run] = []
     for index, plan in sorted(enumerate(plans), key=lambda item: item[1].seed):
@@ -89,3 +90,14 @@ def compare(
         write_durably(work_dir / 'runs.jsonl', '\n'.join(lines) + '\n')
         tell(finished)
     return finished
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Let an error say of which config it is."""
+    try:
+        yield
+    except NASError as error:
+        if name not in str(error):
+            error.args = (f'{name}: {error}',)
+        raise
