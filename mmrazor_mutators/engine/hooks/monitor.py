@@ -78,7 +78,7 @@ class SearchMonitorHook(Hook):
             ConfigError: Both have options.
         """
         kinds = [h.get('type') if isinstance(h, Mapping) else type(h) for h in configured or ()]
-        if not any(str(kind).endswith(cls.__name__) or kind is cls for kind in kinds):
+        if not any(kind is cls or str(kind).endswith(cls.__name__) for kind in kinds):
             return [cls(**options)]
         if options:
             raise ConfigError(
