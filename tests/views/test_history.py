@@ -132,7 +132,11 @@ def test_damaged_bytes_are_left_out(tmp_path: Path) -> None:
     [
         ('epochs.csv', 'a,b\n1,2\n', 'epochs.csv holds no rows of a monitor'),
         ('epochs.csv', 'epoch,a,a\n1,2,3\n', 'epochs.csv has a column twice'),
-        ('epochs.csv', 'epoch,a\n1,2\nx,3\n1,2,3\n' + '9' * 5000 + ',2\n', 'epochs.csv: 3 rows are not whole'),
+        (
+            'epochs.csv',
+            'epoch,a\n1,2\nx,3\n1,2,3\n' + '9' * 5000 + ',2\n',
+            'epochs.csv: 3 rows are not whole',
+        ),
         ('spaces.csv', 'epoch,space_id\n1,x\n', 'spaces.csv has other columns than epoch'),
         ('spaces.csv', '', 'spaces.csv holds no rows of a monitor'),
     ],
