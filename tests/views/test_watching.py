@@ -77,11 +77,10 @@ def test_heat_maps_hold_the_probabilities(tmp_path: Path) -> None:
 
 def test_many_spaces_take_several_pages_and_do_not_overlap(tmp_path: Path) -> None:
     ids = [f'layers/{index}/a_rather_long_name_of_a_module/conv1:width' for index in range(100)]
-    history = noted(tmp_path, 3, ids)
+    history = noted(tmp_path, 2, ids)
     pages = heat_map_figures(history)
-    assert [len(page.axes) - 1 for page in pages[:-1]] == [24] * 4
-    assert len(pages) == 5
-    for page in [*pages, *overview_figures(history)]:
+    assert [len(page.axes) - 1 for page in pages] == [24, 24, 24, 24, 5]
+    for page in [pages[0], pages[-1], overview_figures(history, 6)[0]]:
         page.canvas.draw()
         boxes = [axes.get_tightbbox() for axes in page.axes]
         width, height = page.bbox.width, page.bbox.height
@@ -167,9 +166,7 @@ def test_the_table_says_who_leads_since_when(tmp_path: Path) -> None:
 
 
 def test_work_dirs_that_are_broken_or_empty(tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match='nothing to show in .*epochs.csv is not there; spaces'
-    ):
+    with pytest.raises(ConfigError, match=r'nothing to show in .*epochs\.csv is not there'):
         read_work_dir(tmp_path)
     noted(tmp_path)
     data = (tmp_path / 'spaces.csv').read_bytes()
@@ -187,7 +184,7 @@ def test_work_dirs_that_are_broken_or_empty(tmp_path: Path) -> None:
 
 
 def test_pictures_go_into_a_folder_or_a_file(tmp_path: Path) -> None:
-    history = noted(tmp_path / 'run', 2, [f'a{index}' for index in range(30)])
+    history = noted(tmp_path / 'run', 2, [f'a{index}' for index in range(24)])
     mm.dump_subnet({'n1_p0': {'chosen': ['skip_connect']}}, tmp_path / 'run' / 'subnet.yaml')
     written, notes = draw_work_dir(history, tmp_path / 'one.svg')
     assert [path.name for path in written] == ['one.svg', 'one_2.svg']
