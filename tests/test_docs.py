@@ -107,3 +107,20 @@ def test_shipping() -> None:
     for _, code in BLOCK.findall(text):
         exec(compile(code, 'shipping.md', 'exec'), told)
     assert told['program'](torch.randn(1, 1, 16, 16)).shape == (1, 10)
+
+
+def test_watching(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (DOCS / 'watching.md').read_text(encoding='utf-8')
+    monkeypatch.chdir(tmp_path)
+    told: dict[str, Any] = {}
+    for _, code in BLOCK.findall(text):
+        exec(compile(code, 'watching.md', 'exec'), told)
+    assert told['history'].epochs['epoch'].tolist() == [0, 1, 2, 3]
+    assert len(told['entropies']) == 4
+    assert {'supernet_accuracy', 'network_accuracy', 'temperature', 'loss'} <= {
+        *told['history'].epochs
+    }
+    (hook,) = told['custom_hooks']
+    assert hook.pop('type') == 'SearchMonitorHook'
+    mm_hook = __import__('mmrazor_mutators.engine', fromlist=['SearchMonitorHook'])
+    assert mm_hook.SearchMonitorHook(**hook).batches == 32
