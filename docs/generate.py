@@ -11,11 +11,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from pages import algorithms, command_line, configuration, parts
+from pages import algorithms, api, command_line, configuration, parts
 
 DOCS = Path(__file__).resolve().parent
 PAGES: dict[str, Callable[[], str]] = {
     'algorithms.md': algorithms.page,
+    'api.md': api.page,
     'command_line.md': command_line.page,
     'configuration.md': configuration.page,
     'parts.md': parts.page,

@@ -112,6 +112,7 @@ __all__ = [
     'suggest_rules',
     'summary',
     'write_network',
+    'write_report',
 ]
 
 

@@ -112,13 +112,26 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
     add_cost_verbs(job)
     add_compare_verb(job, _count)
-    sub = verb('show', 'print or draw the cells of a subnet, or print results.json')
-    sub.add_argument('file', help='a subnet file, or the results.json of retrain')
-    sub.add_argument('--out', metavar='FILE', help='a picture: .png, .svg or .pdf')
+    sub = verb('show', 'show how a search fares, a subnet, or what a retraining ended with')
+    sub.add_argument(
+        'file', help='a work directory of search, a subnet file, or the results.json of retrain'
+    )
+    sub.add_argument(
+        '--out', metavar='FILE', help='a picture: .png, .svg or .pdf; or a folder for several'
+    )
     sub.add_argument(
         '--config', help='of the search: shows all layers of the network, with what they cost'
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
+    sub = verb('report', 'write a work directory as one page of HTML')
+    sub.set_defaults(needs_runner=True)
+    sub.add_argument('work_dir', help='of search, retrain or front; also while it runs')
+    sub.add_argument('--out', metavar='FILE', help='by default report.html in the directory')
+    sub.add_argument(
+        '--data-only',
+        action='store_true',
+        help='build nothing that its config names: no picture of layers, no multiply-adds',
+    )
     sub = verb('list', 'list the parts that a config can name')
     sub.add_argument('kind', nargs='?', help='such as mutators; all kinds by default')
     sub.add_argument('pattern', nargs='?', help="such as 'Darts*'")

@@ -90,6 +90,7 @@ from .search import BilevelSearch, SearchMonitor, calibrate_batch_norm
 from .searchable import make_searchable, restore_original, suggest_rules
 from .shipping import write_network
 from .version import __version__
+from .views.page import write_report
 from .views.summaries import summary
 
 __all__ = [
@@ -177,4 +178,5 @@ __all__ = [
     'suggest_rules',
     'summary',
     'write_network',
+    'write_report',
 ]

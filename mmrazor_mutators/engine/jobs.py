@@ -142,7 +142,7 @@ def retrain(
         for seed in range(compare_random):
             subnets[f'random {seed}'] = space.random_subnet(seed)
     results: list[Result] = []
-    for name, candidate in subnets.items():
+    for number, (name, candidate) in enumerate(subnets.items()):
         own = candidate is subnet
         folder = work_dir if own else work_dir / name.replace(' ', '_')
         model = build_model(cfg, {**cfg.model, 'retraining': True, 'mutable_cfg': candidate})
@@ -152,7 +152,8 @@ def retrain(
         begin = prepare_work_dir(folder, cfg, goes_on, resume_changed, kept)
         if is_main_process():
             dump_subnet(candidate, folder / 'subnet.yaml')
-        progress = ProgressHook(f'train {name}', console=console)
+        part = number, len(subnets)
+        progress = ProgressHook(f'train {name}', console=console, part=part)
         runner = build_runner(
             cfg,
             model,

@@ -18,7 +18,7 @@ from ..errors import ConfigError, NASError
 from ..mutables import load_subnet
 from .checkpoints import RUN_NUMBER
 
-__all__ = ['BeginHook', 'check_same_run', 'config_text', 'decisive_values']
+__all__ = ['BeginHook', 'check_same_run', 'config_text', 'decisive_values', 'values_of']
 
 _FILE = 'config.py'
 _DECISIVE = (
@@ -129,9 +129,8 @@ def check_same_run(
         if (work_dir / RUN_NUMBER).stat().st_mtime_ns > written:
             return  # It is that of an earlier run; this one was ended before it wrote its own.
     try:
-        before = _values_of(ast.parse(text))
-        now = _values_of(ast.parse(config_text(cfg)))
-    except (SyntaxError, ValueError, RecursionError) as error:
+        before, now = values_of(text), values_of(config_text(cfg))
+    except ValueError as error:
         raise ConfigError(
             f'The config {str(work_dir / _FILE)!r} of the run is not as it was written, so '
             f'that it cannot be told whether it is the same run: {error}; {hint}'
@@ -151,7 +150,7 @@ def check_same_run(
 
 def decisive_values(cfg: Config) -> dict[str, Any]:
     """Return all entries of a config that decide on the numbers of a run and its test."""
-    return _decisive(_values_of(ast.parse(config_text(cfg))), _paths(to_the_end=True))
+    return _decisive(values_of(config_text(cfg)), _paths(to_the_end=True))
 
 
 def _paths(to_the_end: bool) -> list[str]:
@@ -172,13 +171,23 @@ def _other_subnet(work_dir: Path, subnet: Mapping[str, Any]) -> bool:
     return chosen[0] != chosen[1]
 
 
-def _values_of(tree: ast.Module) -> dict[str, Any]:
-    """Return what the text of a config assigns, without running it."""
+def values_of(text: str) -> dict[str, Any]:
+    """Return what the text of a config assigns, without running it.
+
+    Raises:
+        ValueError: It is no Python, or does anything but assign.
+
+    >>> values_of('randomness = dict(seed=0)')
+    {'randomness': {'seed': 0}}
+    """
     values = {}
-    for line in tree.body:
-        if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
-            raise ValueError(f'line {line.lineno} is no assignment')
-        values[line.targets[0].id] = _value_of(line.value)
+    try:
+        for line in ast.parse(text).body:
+            if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
+                raise ValueError(f'line {line.lineno} is no assignment')
+            values[line.targets[0].id] = _value_of(line.value)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(str(error)) from error
     return values
 
 
@@ -190,10 +199,10 @@ def _value_of(node: ast.expr) -> Any:
         return dict(zip(keys, map(_value_of, node.values), strict=True))
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value_of(entry) for entry in node.elts]
-    if isinstance(node, ast.Constant):
-        return node.value
-    # Numbers below 0, infinities and what has no literal: the text tells.
-    return ast.unparse(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:  # Infinities and what else has no literal: the text tells.
+        return ast.unparse(node)
 
 
 def _decisive(cfg: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:

@@ -141,6 +141,10 @@ def _draw_panel(axes: Axes, panel: Panel, epochs: np.ndarray) -> None:
         legend: Any = axes.legend(fontsize=7, frameon=False, labelcolor=INK, handlelength=2.4)
         for label in legend.get_texts():
             label.set_parse_math(False)
+    if np.nanmax(np.abs(np.concatenate([*lines.values()]))) >= 1e4:
+        from matplotlib.ticker import EngFormatter
+
+        axes.yaxis.set_major_formatter(EngFormatter(sep=''))
     axes.set_xlabel('epoch', fontsize=7, color=INK, labelpad=1)
     axes.locator_params(axis='x', integer=True)
     axes.tick_params(labelsize=7, labelcolor=INK, color=GRAY, length=2)

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import InputError, did_you_mean
-from .canvas import GRAY, INK, new_figure
+from .canvas import GRAY, INK, PAPER, new_figure
 from .history import History, SpaceHistory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ['SPACES_PER_PAGE', 'draw_heat_maps', 'heat_map_figures', 'heat_map_height']
+__all__ = [
+    'SPACES_PER_PAGE',
+    'draw_heat_maps',
+    'heat_map_figures',
+    'heat_map_height',
+    'probability_range',
+]
 
 SPACES_PER_PAGE = 24
 """How many spaces a page shows: enough for a cell of DARTS, few enough to be read."""
@@ -23,7 +29,7 @@ SPACES_PER_PAGE = 24
 _COLUMNS = 3
 _ROW, _GAP, _TOP, _LEGEND = 0.16, 0.52, 0.62, 0.55
 _WIDTH, _LABELS, _LETTER = 11.0, 1.25, 0.068
-_MAP = 'cividis'
+_MAP = 'YlGnBu'
 
 
 def heat_map_figures(
@@ -33,9 +39,9 @@ def heat_map_figures(
 ) -> list[Figure]:
     """Draw one heat map for each space, its choices over the epochs.
 
-    The colour is the probability, from 0 to the largest of the picture, in a map that people
-    see alike who see few colours; cells are empty where a choice had left the search. A dot
-    marks the leader of an epoch.
+    The darker, the likelier, from the least to the largest probability of all spaces that are
+    learnt; what would be chosen in the others is darkest. Cells are hatched where a choice had
+    left the search. Dots mark the leader.
 
     Args:
         history: Of a search.
@@ -65,7 +71,7 @@ def heat_map_figures(
         height = heat_map_height(shown)
         figure = new_figure(_WIDTH, height)
         title = 'Probabilities of the choices' + (f', page {page + 1} of {count}' * (count > 1))
-        draw_heat_maps(figure, shown, 0.0, title)
+        draw_heat_maps(figure, shown, probability_range(history), 0.0, title)
         figures.append(figure)
     return figures
 
@@ -75,21 +81,37 @@ def heat_map_height(spaces: Sequence[tuple[str, SpaceHistory]]) -> float:
     return _TOP + sum(_row_heights(spaces)) + _LEGEND
 
 
+def probability_range(history: History) -> tuple[float, float]:
+    """Return the least and the largest probability of the spaces that are learnt.
+
+    Args:
+        history: Of a search.
+    """
+    tables = [space.probabilities for space in history.spaces.values() if space.is_learnt]
+    values = np.concatenate([table[np.isfinite(table)] for table in tables] or [np.zeros(0)])
+    if not values.size or values.min() == values.max():
+        return 0.0, 1.0
+    return float(values.min()), float(values.max())
+
+
 def draw_heat_maps(
-    figure: Figure, spaces: Sequence[tuple[str, SpaceHistory]], top: float, title: str
+    figure: Figure,
+    spaces: Sequence[tuple[str, SpaceHistory]],
+    limits: tuple[float, float],
+    top: float,
+    title: str,
 ) -> None:
     """Draw heat maps into a part of a figure that is as wide as it.
 
     Args:
         figure: Of the width of :func:`heat_map_figures`.
         spaces: What to draw.
+        limits: The probabilities that the colours begin and end with.
         top: Inches above, which are left free.
         title: Of this part.
     """
     width, height = figure.get_size_inches()
     heights, y = _row_heights(spaces), top + _TOP
-    largest = max((float(np.nanmax(s.probabilities, initial=0.0)) for _, s in spaces))
-    largest = max(largest, 1e-9)
     _write(figure, 0.3, top + 0.26, title, fontsize=13, weight='bold')
     image = None
     for row, tall in enumerate(heights):
@@ -100,7 +122,8 @@ def draw_heat_maps(
             place = (left / width, 1 - (y + size) / height)
             inner = cell - _LABELS - 0.2
             axes = figure.add_axes((*place, inner / width, size / height))
-            image = _draw_space(axes, space_id, space, largest)
+            drawn = _draw_space(axes, space_id, space, limits)
+            image = drawn if space.is_learnt else image
         y += tall
     if image is not None:
         _draw_legend(figure, image, y)
@@ -111,16 +134,17 @@ def _row_heights(spaces: Sequence[tuple[str, SpaceHistory]]) -> list[float]:
     return [max(len(space.choices) for _, space in row) * _ROW + _GAP for row in rows]
 
 
-def _draw_space(axes: Axes, space_id: str, space: SpaceHistory, largest: float) -> Any:
+def _draw_space(axes: Axes, space_id: str, space: SpaceHistory, limits: Any) -> Any:
     count, choices = len(space.epochs), len(space.choices)
-    axes.set_facecolor('white')
+    axes.patch.set(facecolor=PAPER, edgecolor=GRAY, hatch='////', linewidth=0.0)
+    low, high = limits if space.is_learnt else (0.0, 1.0)
     image = axes.imshow(
         np.ma.masked_invalid(space.probabilities.T),
         aspect='auto',
         interpolation='nearest',
         cmap=_MAP,
-        vmin=0.0,
-        vmax=largest,
+        vmin=low,
+        vmax=high,
         extent=(-0.5, count - 0.5, choices - 0.5, -0.5),
     )
     _mark_leaders(axes, space)
@@ -162,7 +186,10 @@ def _draw_legend(figure: Figure, image: Any, y: float) -> None:
     bar = figure.colorbar(image, cax=axes, orientation='horizontal')
     bar.ax.tick_params(length=0, labelsize=7, labelcolor=INK)
     bar.outline.set(edgecolor=GRAY, linewidth=0.6)
-    note = 'probability; dots: the leader at first, where it changes, and at the end'
+    note = (
+        'probability; dots: the leader at first, where it changes, and at the end; hatched: '
+        'left the search'
+    )
     _write(figure, 2.9, y + 0.06, note, fontsize=8)
 
 
