@@ -14,7 +14,8 @@ BIN_MMCV1 := $(VENV_MMCV1)/bin
 INSTALLED_MMCV1 := $(VENV_MMCV1)/.installed
 CONFIG := configs/darts/digits.py
 
-.PHONY: help install install-mmcv1 run example test test-avx2 test-slow lint format docs site clean
+.PHONY: help install install-mmcv1 run example test test-avx2 test-mmcv1 test-slow lint format \
+	docs site clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -45,6 +46,9 @@ test: $(INSTALLED)  ## Run the tests and the examples in the docstrings
 test-avx2: $(INSTALLED)  ## Run the tests of everything that computes, as without AVX-512
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest $(PYTEST_ARGS) \
 		tests/algorithms tests/architectures tests/kernels tests/ops tests/search
+
+test-mmcv1: $(INSTALLED) $(INSTALLED_MMCV1)  ## Run the tests of the core on mmcv 1.x
+	$(BIN)/python -m pytest -m 'slow or not slow' $(PYTEST_ARGS) tests/hosts/test_mmcv1.py
 
 test-slow: $(INSTALLED)  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(PYTEST_ARGS)

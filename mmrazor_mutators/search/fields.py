@@ -12,7 +12,13 @@ from torch.optim import Optimizer
 from ..errors import ConfigError
 from .checks import check_optimizer_state
 
-__all__ = ['check_counter', 'check_fields', 'check_optimizer_fields']
+__all__ = [
+    'check_counter',
+    'check_fields',
+    'check_names',
+    'check_optimizer_fields',
+    'shortened',
+]
 
 _LIKE_PARAMS = {
     'acc_delta',
@@ -43,7 +49,7 @@ def check_counter(name: str, value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ConfigError(
             f'Expected `{name}` of the saved state to be an int of at least 0, but got '
-            f'{_shown(value)}'
+            f'{shortened(value)}'
         )
     return value
 
@@ -95,8 +101,21 @@ got 'x'
         fits = isinstance(given, type(ours))
     if not fits:
         raise ConfigError(
-            f'Expected `{name}` of the saved state to be {what}, but got {_shown(given)}'
+            f'Expected `{name}` of the saved state to be {what}, but got {shortened(given)}'
         )
+
+
+def check_names(state: Mapping[Any, Any]) -> None:
+    """Refuse the weights of a module of which one has no name.
+
+    Raises:
+        ConfigError: A key that is no string.
+    """
+    for key in state:
+        if not isinstance(key, str):
+            raise ConfigError(
+                f'Expected the weights of the saved state to have names, but one has {key!r}'
+            )
 
 
 def check_optimizer_fields(name: str, optimizer: Optimizer, given: Any) -> None:
@@ -147,7 +166,12 @@ def _check_range(name: str, value: Any, is_share: bool = False) -> None:
             )
 
 
-def _shown(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Return what a message shows of a value.
+
+    >>> shortened(torch.zeros(2))
+    'a tensor of shape (2,) and torch.float32'
+    """
     if isinstance(value, Tensor):
         return f'a tensor of shape {tuple(value.shape)} and {value.dtype}'
     text = repr(value)

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError, NASError
 from .checks import check_state
-from .fields import check_counter, check_fields, check_optimizer_fields
+from .fields import check_counter, check_fields, check_names, check_optimizer_fields
 from .guards import get_rng_state, set_rng_state
 from .wrapped_optimizers import bare
 
@@ -45,6 +45,7 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
         )
     for name in _MODULES:
         check_fields(name, state[name], {})
+        check_names(state[name])
         check_state(name, getattr(search, name).state_dict(), state[name])
     for name in _OPTIMIZERS:
         check_optimizer_fields(name, getattr(search, name), state[name])
