@@ -74,16 +74,8 @@ class Run:
         self.batch = torch.randn(4, 1, 8, 8), torch.randint(10, (4,))
 
     def phases(self) -> Iterator[tuple[str, list[str]]]:
-        for phase in (
-            'prepare',
-            'epoch',
-            'step',
-            'finish',
-            'read',
-            'watch',
-            'export',
-            'retrain',
-        ):
+        steps = (self.prepare, self.epoch, self.step, self.finish)
+        for phase in (*steps, self.read, self.watch, self.export, self.retrain):
             with self.noted() as found:
                 phase()
             yield phase.__name__, found
