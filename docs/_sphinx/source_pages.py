@@ -111,10 +111,11 @@ def _forget(app: Any, env: Any, docname: str) -> None:
     _wanted(env).pop(docname, None)
 
 
-def setup(app: Any) -> dict[str, bool]:
+def setup(app: Any) -> dict[str, Any]:
     """Register what notes, resolves and writes."""
     app.connect('env-purge-doc', _forget)
     app.connect('doctree-read', _note_links, priority=100)
     app.connect('html-collect-pages', _pages)
     app.add_post_transform(SourceLinks)
-    return {'parallel_read_safe': False, 'parallel_write_safe': True}
+    # What is kept of a page has this form; of another one, pages are read anew.
+    return {'env_version': 1, 'parallel_read_safe': False, 'parallel_write_safe': True}
