@@ -74,7 +74,9 @@ class BilevelTrainLoop(EpochTrainLoop):
             ('arch_dataloader', arch_dataloader),
         ):
             if loader is not None and len(loader) == 0:
-                least = 'one full batch' if count == 1 else f'{count}, as accumulate says,'
+                least = (
+                    f'{count}, as accumulate={count} says' if count > 1 else 'one full batch'
+                )
                 raise ConfigError(
                     f'`{name}` has no batch: expected at least {least}, but its data set has '
                     f'{len(loader.dataset)} samples'
