@@ -8,6 +8,7 @@ from typing import Any
 
 from mmrazor_mutators.functional import estimate, paired_interval
 
+from .baselines import RESIDUAL_CELL
 from .methods import BASELINES, METHODS
 from .prose import HEAD, READING
 from .results import ROOT, Row
@@ -135,7 +136,7 @@ def looked_up(rows: Sequence[Row]) -> str:
     ):
         means = [f'{fmean(whole(name, without_none=without)):.2f}' for name in TABLES]
         table.append([title, '', *means, *[''] * (width - 5)])
-    for title, digits in (('the cell of six 3x3 convolutions', '3' * 6), ('ResNet', '303101')):
+    for title, digits in (('six 3x3 convolutions', '333333'), ('ResNet', RESIDUAL_CELL)):
         found = accuracies(cell_of(digits))
         table.append(
             [title, '', *(f'{found[name]:.2f}' for name in TABLES), *[''] * (width - 5)]
@@ -189,8 +190,8 @@ def circumstances_of(rows: Sequence[Row]) -> str:
         return ', '.join(sorted({str(row[name]) for row in rows}))
 
     return (
-        f'Measured on {all_of("date")} by commits {all_of("commit")}, on {all_of("processor")}, '
-        f'{all_of("threads")} thread, torch {all_of("torch")}.\n'
+        f'Measured on {all_of("date")} by commits {all_of("commit")}, on '
+        f'{all_of("processor")}, {all_of("threads")} thread, torch {all_of("torch")}.\n'
     )
 
 

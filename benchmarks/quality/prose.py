@@ -18,12 +18,12 @@ What was done is not done again, so that the command can be stopped and given ag
 be asked for: `--parts search --spaces nasbench201 --data fashion_mnist --methods DrNAS SDARTS
 --seeds 0 1 2`.
 
-Every method gets the same data, supernet, steps of the weights and learning rates; those whose
-steps run one path get three times as many epochs (ReinMax twice). The weights alone are trained
-in the first seventh of the epochs (three tenths with PC-DARTS and GDAS, as their authors do with
-PC-DARTS). `none` never wins, and random networks are drawn without it. Intervals are those of
-paired differences, Student's t. All seeds that were run are shown, and nothing was chosen by
-them: what was tried before was tried with the seeds 100 and 101.
+Every method gets the same data, supernet and learning rates; those whose steps run one path
+get three times as many epochs (ReinMax twice). The weights alone are trained in the first
+seventh of the epochs (three tenths with GDAS and PC-DARTS, as the authors of the latter do).
+`none` never wins, and random networks are drawn without it. Intervals are those of paired
+differences, Student's t. All seeds that were run are shown, and nothing was chosen by them:
+what was tried before was tried with the seeds 100 and 101.
 """
 
 READING = """## How to read it
@@ -34,9 +34,9 @@ READING = """## How to read it
   which the best possible is 94.37; it says how methods were reported, and is no number to
   compare ours with.
 - Random cells: the exact mean over the table, no sample.
-- Kendall's tau: how well 200 cells, drawn once for all, are put in the order of CIFAR-10; by the
-  probability that the logits give a cell, and by the accuracy of its path in the supernet, with
-  the batch norms of the supernet or recalibrated for the path. PC-DARTS searches on a part of
+- Kendall's tau: how well 200 cells, drawn once for all, are put in the order of CIFAR-10; by
+  the probability that the logits give a cell, and by the accuracy of its path in the
+  supernet, with the batch norms of the supernet or recalibrated for the path. PC-DARTS searches on a part of
   the channels, so that its supernet has no paths of the table.
 - Random networks that were retrained have the space and the training of the found one, and not
   its size; the number of their parameters stands beside it.
