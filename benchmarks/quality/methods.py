@@ -24,7 +24,7 @@ class Method:
     changes: Changes = field(default_factory=dict)
     in_space: dict[str, Changes] = field(default_factory=dict)
     passes: int = 1
-    warm_up: float = 0.15
+    warm_up: float = 0.2
 
 
 def _with(*extensions: Changes) -> Method:

@@ -20,7 +20,7 @@ be asked for: `--parts search --spaces nasbench201 --data fashion_mnist --method
 
 Every method gets the same data, supernet and learning rates; those whose steps run one path
 get three times as many epochs (ReinMax twice). The weights alone are trained in the first
-seventh of the epochs (three tenths with GDAS and PC-DARTS, as the authors of the latter do).
+fifth of the epochs (three tenths with GDAS and PC-DARTS, as the authors of the latter do).
 `none` never wins, and random networks are drawn without it. Intervals are those of paired
 differences, Student's t. All seeds that were run are shown, and nothing was chosen by them:
 what was tried before was tried with the seeds 100 and 101.
@@ -36,8 +36,8 @@ READING = """## How to read it
 - Random cells: the exact mean over the table, no sample.
 - Kendall's tau: how well 200 cells, drawn once for all, are put in the order of CIFAR-10; by
   the probability that the logits give a cell, and by the accuracy of its path in the
-  supernet, with the batch norms of the supernet or recalibrated for the path. PC-DARTS searches on a part of
-  the channels, so that its supernet has no paths of the table.
+  supernet, with the batch norms of the supernet or recalibrated for the path. PC-DARTS
+  searches on a part of the channels, so that its supernet has no paths of the table.
 - Random networks that were retrained have the space and the training of the found one, and not
   its size; the number of their parameters stands beside it.
 - The ResNet has the number of parameters of the network that DARTS found with the same seed.
