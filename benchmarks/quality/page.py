@@ -13,7 +13,7 @@ from .methods import BASELINES, METHODS
 from .prose import HEAD, READING
 from .results import ROOT, Row
 from .settings import DATA, SIZES, SPACES
-from .table import TABLES, accuracies, cell_of, whole
+from .table import TABLES, accuracies, alike, cell_of, whole
 
 __all__ = ['PAGE', 'page_of']
 
@@ -100,6 +100,7 @@ def looked_up(rows: Sequence[Row]) -> str:
             'seeds',
             *TABLES.values(),
             'CIFAR-10 minus random cells, 95%',
+            'minus those of equal size, 95%',
             'published',
             'CPU s',
             'MiB',
@@ -120,6 +121,7 @@ def looked_up(rows: Sequence[Row]) -> str:
                 seeds_of(mine),
                 *(spread(values[name]) for name in TABLES),
                 difference(values['cifar10'], [random] * len(mine)),
+                difference(values['cifar10'], [alike(row['cell']) for row in mine]),
                 f'{PUBLISHED[method]:.2f}' if method in PUBLISHED else '',
                 spread([row['search_cpu_seconds'] for row in mine], 0),
                 f'{fmean([row["peak_mib"] for row in mine]):.0f}',

@@ -33,7 +33,10 @@ READING = """## How to read it
   *test* accuracy on CIFAR-10 after a search on CIFAR-10 with the budget of the authors, of
   which the best possible is 94.37; it says how methods were reported, and is no number to
   compare ours with.
-- Random cells: the exact mean over the table, no sample.
+- Random cells: the exact mean over the table of the cells without `none`, no sample. Those of
+  equal size have as many convolutions of 3x3 and of 1x1 as the cell found, and so the same
+  parameters: in this table most of what a cell is worth is how many 3x3 convolutions it has, so
+  that a search which only learns to like them beats random cells, and not those of equal size.
 - Kendall's tau: how well 200 cells, drawn once for all, are put in the order of CIFAR-10; by
   the probability that the logits give a cell, and by the accuracy of its path in the
   supernet, with the batch norms of the supernet or recalibrated for the path. PC-DARTS
