@@ -24,6 +24,7 @@ extensions = [
     '_sphinx.contents',
     '_sphinx.mathml',
     '_sphinx.source_pages',
+    '_sphinx.tables',
 ]
 exclude_patterns = ['_build', 'pages', '**/__pycache__']
 root_doc = 'index'

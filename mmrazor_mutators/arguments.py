@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from .cli_compare import add_compare_verb
 from .cli_costs import add_cost_verbs
 from .version import __version__
 
@@ -46,10 +47,12 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
         sub.add_argument('--traceback', action='store_true', help='show where an error arose')
         return sub
 
-    def job(name: str, summary: str) -> Any:
+    def job(name: str, summary: str, count: str | None = None) -> Any:
         sub = verb(name, summary)
         sub.set_defaults(needs_runner=True)
-        sub.add_argument('config', help='a config file, such as configs/darts/digits.py')
+        sub.add_argument(
+            'config', nargs=count, help='a config file, such as configs/darts/digits.py'
+        )
         sub.add_argument(
             '--cfg-options',
             nargs='+',
@@ -108,6 +111,7 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
     add_cost_verbs(job)
+    add_compare_verb(job, _count)
     sub = verb('show', 'show how a search fares, a subnet, or what a retraining ended with')
     sub.add_argument(
         'file', help='a work directory of search, a subnet file, or the results.json of retrain'

@@ -15,7 +15,12 @@ class ContentsOfIndex(SphinxTransform):
     default_priority = 800
 
     def apply(self, **kwargs: Any) -> None:
-        """Add a hidden tree of contents for each list of links."""
+        """Add a hidden tree of contents for each list of links, and that of api.md."""
+        if self.env.docname == 'api':
+            from pages.api import GROUPS
+
+            inside = [f'api/{group}' for group in GROUPS]
+            self.document.children[0].append(self._tree(inside, ''))
         if self.env.docname != self.config.root_doc:
             return
         seen: set[str] = set()
@@ -35,7 +40,7 @@ class ContentsOfIndex(SphinxTransform):
     def _tree(self, pages: list[str], caption: str) -> nodes.Node:
         tree = addnodes.toctree(
             '',
-            caption=caption,
+            caption=caption or None,
             rawcaption=caption,
             entries=[(None, page) for page in pages],
             includefiles=pages,

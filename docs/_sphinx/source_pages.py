@@ -28,8 +28,8 @@ def _outside(docname: str, target: str) -> Path | None:
     return path.relative_to(ROOT) if inside and path.exists() else None
 
 
-def _wanted(env: Any) -> dict[str, set[str]]:
-    """Return the files that each page links to."""
+def _wanted(env: Any) -> dict[str, set[tuple[str, str]]]:
+    """Return ``{page: {(file, text of the link)}}`` of all pages."""
     if not hasattr(env, 'linked_sources'):
         env.linked_sources = {}
     return env.linked_sources
@@ -44,12 +44,19 @@ def _note_links(app: Any, doctree: nodes.document) -> None:
         path = _outside(docname, link.get('reftarget') or link.get('refuri') or '')
         if path is None or '://' in (link.get('refuri') or ''):
             continue
-        noted.add(path.as_posix())
+        noted.add((path.as_posix(), link.astext()))
         target = addnodes.pending_xref(
             '', refdomain='source', reftype='file', reftarget=path.as_posix(), refdoc=docname
         )
         target += [child.deepcopy() for child in link.children]
         link.replace_self(target)
+
+
+def _entry(env: Any, name: str) -> Any:
+    """Return where the API describes a name, or ``None``."""
+    entries = env.get_domain('py').objects
+    places = ('mmrazor_mutators', 'mmrazor_mutators.errors')
+    return next((entries[f'{p}.{name}'] for p in places if f'{p}.{name}' in entries), None)
 
 
 class SourceLinks(SphinxPostTransform):
@@ -62,10 +69,9 @@ class SourceLinks(SphinxPostTransform):
         for link in list(self.document.findall(addnodes.pending_xref)):
             if link.get('refdomain') != 'source':
                 continue
-            name = f'mmrazor_mutators.{link.astext()}'
-            entries = self.env.get_domain('py').objects
-            if name in entries:
-                page, anchor = entries[name].docname, f'#{entries[name].node_id}'
+            entry = _entry(self.env, link.astext())
+            if entry is not None:
+                page, anchor = entry.docname, f'#{entry.node_id}'
             else:
                 page, anchor = f'{FOLDER}/{link["reftarget"]}', ''
             uri = self.app.builder.get_relative_uri(self.env.docname, page)
@@ -76,7 +82,8 @@ class SourceLinks(SphinxPostTransform):
 
 def _pages(app: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
     """Yield the pages of all files that are linked to, and of what is in linked folders."""
-    paths = {Path(path) for paths in _wanted(app.env).values() for path in paths}
+    links = {link for links in _wanted(app.env).values() for link in links}
+    paths = {Path(path) for path, text in links if _entry(app.env, text) is None}
     for folder in [path for path in paths if (ROOT / path).is_dir()]:
         paths.update(p.relative_to(ROOT) for p in (ROOT / folder).iterdir() if p.is_file())
     for path in sorted(paths):
@@ -104,10 +111,11 @@ def _forget(app: Any, env: Any, docname: str) -> None:
     _wanted(env).pop(docname, None)
 
 
-def setup(app: Any) -> dict[str, bool]:
+def setup(app: Any) -> dict[str, Any]:
     """Register what notes, resolves and writes."""
     app.connect('env-purge-doc', _forget)
     app.connect('doctree-read', _note_links, priority=100)
     app.connect('html-collect-pages', _pages)
     app.add_post_transform(SourceLinks)
-    return {'parallel_read_safe': False, 'parallel_write_safe': True}
+    # What is kept of a page has this form; of another one, pages are read anew.
+    return {'env_version': 1, 'parallel_read_safe': False, 'parallel_write_safe': True}

@@ -32,7 +32,7 @@ model = dict(
 
 All mutators take `placeholder_mapping` as well, and those that learn by gradients `extensions`.
 `mmrazor-mutators list mutators` shows the same list in a terminal;
-[your_own_algorithm.md](your_own_algorithm.md) adds one to it.
+[Write your own algorithm](your_own_algorithm.md) adds one to it.
 """
 
 

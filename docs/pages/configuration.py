@@ -11,8 +11,8 @@ HEAD = """# Configuration
 
 A config is a Python file in the sense of mmengine, or YAML or JSON. It describes a search
 and, in `retrain`, what differs when the network found is trained. This page has its entries,
-[parts.md](parts.md) the options of all that an entry can name by its `type`, and
-[command_line.md](command_line.md) the commands that take a config. Written by
+[Parts](parts.md) the options of all that an entry can name by its `type`, and
+[The command line](command_line.md) the commands that take a config. Written by
 `python docs/generate.py` from the code.
 
 ## A whole config
@@ -83,7 +83,7 @@ there, and what came; an unknown name of a part comes with the known ones.
 _TITLES = {
     '': (
         'Entries',
-        'At the top of a config. `model` is needed always, and for all that trains `train_cfg`,\n'
+        'At the top of a config. `model` is needed always, and for a training `train_cfg`,\n'
         '`train_dataloader` and `optim_wrapper`; in `retrain` stand the same entries.',
     ),
     'model': (

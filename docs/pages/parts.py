@@ -17,7 +17,7 @@ All that a config can name by its `type`, with every option: its type, its defau
 values it may have. Written by `python docs/generate.py` from signatures and docstrings.
 Options that a part inherits come last. A part of your own joins by
 `@mm.MUTATORS.register_module()` and the like, see
-[your_own_algorithm.md](your_own_algorithm.md).
+[Write your own algorithm](your_own_algorithm.md).
 
 A value of another type, an option that does not exist and a name that no registry knows are
 errors that say what was expected.
@@ -33,10 +33,10 @@ _GIVEN = {
 _ELSEWHERE = {'mutators', 'extensions'}
 
 _TITLES = {
-    'mutators': ('Mutators', '`model.mutator`, see [algorithms.md](algorithms.md#mutators):'),
+    'mutators': ('Mutators', '`model.mutator`, see [Algorithms](algorithms.md#mutators):'),
     'extensions': (
         'Extensions',
-        '`model.mutator.extensions`, see [algorithms.md](algorithms.md#extensions):',
+        '`model.mutator.extensions`, see [Algorithms](algorithms.md#extensions):',
     ),
     'algorithms': ('Algorithms', '`model`.'),
     'architectures': ('Architectures', '`model.architecture`.'),
