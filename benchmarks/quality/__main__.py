@@ -46,8 +46,7 @@ def missing(tasks: Sequence[Task], parts: Sequence[str], file: Path) -> list[tup
         for part in PARTS
         if part in parts
         for task in tasks
-        if part in parts_of(task)
-        and _FIELDS[part] not in rows.get(key_of(task._asdict()), {})
+        if part in parts_of(task) and _FIELDS[part] not in rows.get(key_of(task._asdict()), {})
     ]
 
 
@@ -59,9 +58,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         ('short', 'seconds, to see that it runs'),
         ('large', 'days on two cores'),
     ):
-        size.add_argument(
-            f'--{name}', dest='size', action='store_const', const=name, help=text
-        )
+        size.add_argument(f'--{name}', dest='size', action='store_const', const=name, help=text)
     parser.set_defaults(size='default')
     every = [*METHODS, *BASELINES]
     parser.add_argument('--methods', nargs='+', choices=every, default=every, metavar='NAME')
@@ -108,7 +105,9 @@ def run_all(jobs: Sequence[tuple[Task, str]], args: argparse.Namespace) -> list[
         # ResNet at what it has found.
         for part in PARTS:
             for methods in (METHODS, BASELINES):
-                list(pool.map(run, [j for j in jobs if j[1] == part and j[0].method in methods]))
+                list(
+                    pool.map(run, [j for j in jobs if j[1] == part and j[0].method in methods])
+                )
     return failed
 
 

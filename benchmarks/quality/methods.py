@@ -56,7 +56,12 @@ METHODS: dict[str, Method] = {
     # On the DARTS space the authors lend no gradient to what was not drawn.
     'GDAS': Method(
         {'model.mutator.type': 'GDASMutator'},
-        {'darts': {'model.mutator.lend_unchosen': False, 'model.architecture.pool_norm': False}},
+        {
+            'darts': {
+                'model.mutator.lend_unchosen': False,
+                'model.architecture.pool_norm': False,
+            }
+        },
         passes=3,
     ),
     'PC-DARTS': Method(
