@@ -132,7 +132,9 @@ def test_hooks_are_called_when_the_page_says_so(hooks: ModuleType) -> None:
     tables = {'mutator': hooks.MUTATOR, 'extension': hooks.EXTENSION}
     for phase, found in Run(hooks).phases():
         for owner, listed in tables.items():
-            expected = [f'{owner}.{name}' for name, (in_, _) in listed.items() if phase in in_.split()]
+            expected = [
+                f'{owner}.{name}' for name, (in_, _) in listed.items() if phase in in_.split()
+            ]
             called = {call for call in found if call.startswith(owner)}
             # A monitor looks at the subnet as well.
             assert called >= {*expected} if phase == 'watch' else called == {*expected}, phase
