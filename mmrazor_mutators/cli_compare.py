@@ -41,8 +41,7 @@ def run_compare(args: argparse.Namespace) -> None:
     """Run what is missing, and write and print the table."""
     from rich.console import Console
 
-    from .durable import write_durably
-    from .engine.comparing import compare, config_names, summarize
+    from .engine.comparing import compare, config_names, keep, summarize
     from .engine.config import load_config
     from .views.comparison import (
         comparison_csv,
@@ -58,8 +57,8 @@ def run_compare(args: argparse.Namespace) -> None:
 
     def write(runs: Any) -> None:
         summaries = summarize(runs)
-        write_durably(work_dir / 'compare.md', comparison_markdown(summaries))
-        write_durably(work_dir / 'compare.csv', comparison_csv(summaries))
+        keep(work_dir / 'compare.md', comparison_markdown(summaries))
+        keep(work_dir / 'compare.csv', comparison_csv(summaries))
 
     runs = compare(
         dict(zip(names, configs, strict=True)),

@@ -18,6 +18,7 @@ import torch
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.arguments import build_parser
+from mmrazor_mutators.engine import SearchMonitorHook
 from mmrazor_mutators.searchable.rules import KINDS
 from mmrazor_mutators.sharing import run_candidate
 
@@ -127,12 +128,24 @@ def check_under_a_budget(told: dict[str, Any]) -> None:
     assert told['small'](told['images']).shape == (32, 10)
 
 
+def check_watching(told: dict[str, Any]) -> None:
+    assert told['history'].epochs['epoch'].tolist() == [0, 1, 2, 3]
+    assert len(told['entropies']) == 4
+    assert {'supernet_accuracy', 'network_accuracy', 'temperature', 'loss'} <= {
+        *told['history'].epochs
+    }
+    (hook,) = told['custom_hooks']
+    assert hook.pop('type') == 'SearchMonitorHook'
+    assert SearchMonitorHook(**hook).batches == 32
+
+
 CHECKS: dict[str, Callable[[dict[str, Any]], None]] = {
     'any_network': check_any_network,
     'configuration': check_configuration,
     'distributed': check_distributed,
     'shipping': check_shipping,
     'under_a_budget': check_under_a_budget,
+    'watching': check_watching,
     'your_own_algorithm': check_your_own_algorithm,
 }
 """What has to be true of the names that a page leaves behind."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -17,7 +15,6 @@ from torch import nn
 
 from ..algorithms import SPOS
 from ..builder import build_architecture, build_mutator
-from ..durable import write_durably
 from ..errors import ConfigError
 from ..mutables import dump_subnet
 from ..registry import MODELS
@@ -34,24 +31,11 @@ from .hooks import (
 )
 from .lock import alone_in_work_dir
 from .lost_ranks import naming_lost_ranks
+from .results import Result, write_results
 from .resuming import BeginHook, check_same_run, config_text
 from .runner import build_runner
 
 __all__ = ['Result', 'retrain', 'search']
-
-
-class Result(NamedTuple):
-    """How a network fared that was trained from scratch.
-
-    Attributes:
-        name: ``'found'`` or ``'random 0'`` and so on.
-        accuracy: On the test split, in percent.
-        parameters: Number of trained weights.
-    """
-
-    name: str
-    accuracy: float
-    parameters: int
 
 
 @signals.listening()
@@ -187,7 +171,7 @@ def retrain(
             )
         results.append(Result(name, float(metrics['accuracy']), count_parameters(model)))
         if is_main_process():
-            _write_results(work_dir / 'results.json', results)
+            write_results(work_dir / 'results.json', results)
     return results
 
 
@@ -291,15 +275,3 @@ def train(runner: Runner, progress: ProgressHook) -> None:
     finally:
         signals.requests.in_steps = False
         progress.close()
-
-
-def _write_results(path: Path, results: Sequence[Result]) -> None:
-    found, others = results[0], [result.accuracy for result in results[1:]]
-    content: dict[str, Any] = {
-        'found': found._asdict(),
-        'random': [result._asdict() for result in results[1:]],
-    }
-    if others:
-        content['random_mean'] = mean(others)
-        content['random_std'] = stdev(others) if len(others) > 1 else 0.0
-    write_durably(path, json.dumps(content, indent=2) + '\n')

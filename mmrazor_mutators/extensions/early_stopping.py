@@ -139,6 +139,7 @@ class HessianEarlyStopping(EarlyStopping):
     """
 
     paper = 'Zela et al., ICLR 2020'
+    takes_gradients = True
 
     def __init__(
         self,

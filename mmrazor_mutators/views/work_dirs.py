@@ -15,9 +15,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..engine.config import load_config
-from ..engine.picturing import network_of_config
 from ..errors import ConfigError, NASError
+from ..host import require_runner
 from ..mutables import load_subnet
 from .canvas import check_ending, new_figure, save_figure
 from .curves import curve_figure, curve_height, draw_curves
@@ -251,6 +250,10 @@ def _network(work_dir: Path, notes: list[str]) -> Iterator[Figure]:
     subnet = load_subnet(work_dir / 'subnet.yaml')
     if config.is_file() and not describe_subnet(subnet).cells:
         try:
+            require_runner('The network of a config')
+            from ..engine.config import load_config
+            from ..engine.picturing import network_of_config
+
             supernet, example = network_of_config(load_config(config))
             yield network_figure(view_network(supernet, subnet, example))
             return

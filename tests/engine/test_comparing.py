@@ -353,3 +353,25 @@ def test_it_is_told_after_every_run(whole: Path, tmp_path: Path) -> None:
     result = compare({NAME: cfg}, 1, work_dir, tell=heard.append)
     assert heard == [result]
     assert result[0].random_accuracy == result[0].random_accuracies[0]
+
+
+def test_a_test_without_accuracy_is_named(whole: Path, tmp_path: Path, capsys: Any) -> None:
+    subnet = whole / NAME / 'seed_0' / 'search' / 'subnet.yaml'
+    assert tiny_runs.retrain(tmp_path, subnet, test_evaluator='[]') == 2
+    assert '`test_evaluator` to tell an "accuracy"' in complaint(capsys)
+
+
+def test_processes_of_torchrun_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv('WORLD_SIZE', '2')
+    assert command(tmp_path / 'run') == 2
+    assert 'one process to compare configs, but there are 2 of torchrun' in complaint(capsys)
+    assert not (tmp_path / 'run').exists()
+
+
+def test_a_record_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / 'file').write_text('')
+    part = parts.Part(tmp_path / 'file', load_config(NB201))
+    with pytest.raises(ConfigError, match=r"Cannot write '.*done\.json': .*; what is finished"):
+        part.finish(seconds=1.0)

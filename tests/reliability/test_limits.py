@@ -94,16 +94,6 @@ def test_a_lock_leaves_nothing_behind(tmp_path: Path) -> None:
         pass
 
 
-@pytest.fixture(scope='module')
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search that was interrupted after its first epoch."""
-    work_dir = tmp_path_factory.mktemp('stopped') / 'run'
-    stop = '[{"type":"tiny_runs.StopAfter","epochs":1}]'
-    changes = {'train_cfg__max_epochs': 2, 'custom_hooks': stop}
-    assert tiny_runs.search(work_dir, **changes) == 130
-    return work_dir
-
-
 OTHERWISE: dict[str, Any] = {
     'space': (
         {'model.architecture.num_cells': 2},

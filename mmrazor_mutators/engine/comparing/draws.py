@@ -15,9 +15,9 @@ from ...algorithms import SPOS
 from ...extensions import Budget
 from ...functional import gumbel_noise
 from ...typing import Subnet
-from ..jobs import build_model, space_of
+from ..jobs import build_model
 
-__all__ = ['Draws', 'draw_networks']
+__all__ = ['Draws', 'draw_from', 'draw_networks', 'limits_text']
 
 
 class Draws(NamedTuple):
@@ -49,13 +49,16 @@ def draw_networks(cfg: Config, seed: int, count: int) -> Draws:
     Raises:
         NASError: The space cannot be built, or no network of it is within the limits.
     """
+    return draw_from(build_model(cfg, cfg.model), cfg.train_cfg, seed, count)
+
+
+def draw_from(model: Any, train_cfg: Mapping[str, Any], seed: int, count: int) -> Draws:
+    """Draw as :func:`draw_networks`, from the model of a search."""
     seeds = [random.Random(f'{seed}/{index}').getrandbits(31) for index in range(count)]
-    constraints = (cfg.train_cfg.get('evolution') or {}).get('constraints')
-    if constraints:
-        model = build_model(cfg, cfg.model)
-        if isinstance(model, SPOS):
-            return _draw_paths(model, cfg.train_cfg['evolution'], seeds)
-    space = space_of(cfg)
+    options = train_cfg.get('evolution') or {}
+    if options.get('constraints') and isinstance(model, SPOS):
+        return _draw_paths(model, options, seeds)
+    space = model.mutator
     budget = next((e for e in getattr(space, 'extensions', ()) if isinstance(e, Budget)), None)
     if budget is None:
         return Draws([space.random_subnet(each) for each in seeds], {})

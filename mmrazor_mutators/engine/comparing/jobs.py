@@ -12,10 +12,11 @@ from mmengine.config import Config
 from rich.console import Console
 
 from ...checks import check_count
-from ...durable import write_durably
+from ...distributed import world_size
 from ...errors import ConfigError, NASError
 from .. import signals
 from ..lock import alone_in_work_dir
+from .parts import keep
 from .runs import Run, as_row, plan_seed, run_plan
 
 __all__ = ['compare', 'config_names']
@@ -76,6 +77,12 @@ def compare(
         NASError: Whatever is wrong with the data, a search or a training.
     """
     check_count('num_seeds', num_seeds)
+    if world_size() > 1 or int(os.environ.get('WORLD_SIZE', '1')) > 1:
+        raise ConfigError(
+            'Expected one process to compare configs, but there are '
+            f'{os.environ.get("WORLD_SIZE", world_size())} of torchrun: start it without, or '
+            'let the verbs search and retrain use them'
+        )
     plans = []
     for name, cfg in configs.items():
         for seed in range(num_seeds):
@@ -87,7 +94,7 @@ def compare(
         runs[index] = run_plan(plan, console=console)
         finished = [run for _, run in sorted(runs.items())]
         lines = [json.dumps(as_row(run)) for run in finished]
-        write_durably(work_dir / 'runs.jsonl', '\n'.join(lines) + '\n')
+        keep(work_dir / 'runs.jsonl', '\n'.join(lines) + '\n')
         tell(finished)
     return finished
 

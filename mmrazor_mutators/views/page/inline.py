@@ -33,6 +33,13 @@ COLORS = {
     '#262626': 'ink',
     '#b0b0b0': 'grid',
     '#cccccc': 'grid',
+    '#e4e6e9': 'grid',
+    '#0072b2': 'c1',
+    '#d55e00': 'c2',
+    '#009e73': 'c3',
+    '#cc79a7': 'c4',
+    '#56b4e9': 'c5',
+    '#e69f00': 'c6',
 }
 """By the colour that a picture is drawn in the name of the one that the page has for it."""
 
