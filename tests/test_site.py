@@ -105,7 +105,8 @@ def check_files_elsewhere(site: Path) -> None:
     algorithms = (site / 'algorithms.html').read_text(encoding='utf-8')
     assert 'href="source/configs/darts/digits.py.html"' in algorithms
     shown = (site / 'source/configs/darts/digits.py.html').read_text(encoding='utf-8')
-    assert '_base_' in shown
+    assert 'href="../_base_/darts_digits.py.html"' in shown
+    assert (site / 'source/configs/_base_/digits.py.html').is_file()
     assert not (site / '_downloads').exists()
 
 
