@@ -45,5 +45,7 @@ model = dict(
     mutator=dict(type='GDASMutator', extensions=[dict(type='Budget', params=0.16)]),
 )
 train_cfg = dict(max_epochs=20)
-optim_wrapper = dict(architecture=dict(optimizer=dict(lr=0.05)), mutator=dict(optimizer=dict(lr=2e-2)))
+optim_wrapper = dict(
+    architecture=dict(optimizer=dict(lr=0.05)), mutator=dict(optimizer=dict(lr=2e-2))
+)
 retrain = dict(model=dict(_delete_=True, retraining=True))
