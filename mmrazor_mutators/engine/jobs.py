@@ -161,8 +161,7 @@ def retrain(
         goes_on = resume and (name == 'found' or has_begun(folder))
         kept = candidate if name == 'found' else None
         begin = prepare_work_dir(folder, cfg, goes_on, resume_changed, kept)
-        if is_main_process():
-            dump_subnet(candidate, folder / 'subnet.yaml')
+        begin.subnet = candidate
         progress = ProgressHook(f'train {name}', console=console)
         runner = build_runner(
             cfg,
