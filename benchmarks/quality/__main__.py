@@ -12,12 +12,11 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from .methods import BASELINES, METHODS
 from .page import PAGE, page_of
-from .results import FILE, key_of, read_rows, update_row
-from .runs import PARTS, Task, parts_of, run_task
+from .results import FILE, key_of, read_rows
+from .runs import PARTS, Task, parts_of, run_and_keep
 from .settings import DATA, SIZES, SPACES
 from .table import is_there
 
@@ -75,12 +74,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run(task: Task, part: str, out: Path, file: Path, lock: Any) -> None:
-    row = run_task(task, part, out)
-    with lock:
-        update_row(file, row)
-
-
 def run_all(jobs: Sequence[tuple[Task, str]], args: argparse.Namespace) -> list[str]:
     """Run parts, each in a process of its own, so that its peak of memory is its own.
 
@@ -88,17 +81,22 @@ def run_all(jobs: Sequence[tuple[Task, str]], args: argparse.Namespace) -> list[
         What has failed.
     """
     context = multiprocessing.get_context('spawn')
-    lock, failed = context.Lock(), []
+    lock = context.Lock()
+    failed: dict[Task, str] = {}
 
     def run(job: tuple[Task, str]) -> None:
         task, part = job
+        if task in failed:
+            return  # Its later parts need the earlier ones.
         name = f'{part}: {task.method}, {task.space}, {task.data}, seed {task.seed}'
-        process = context.Process(target=_run, args=(task, part, args.out, args.file, lock))
+        process = context.Process(
+            target=run_and_keep, args=(task, part, args.out, args.file, lock)
+        )
         process.start()
         process.join()
         print(f'{name}: {"failed" if process.exitcode else "done"}', flush=True)
         if process.exitcode:
-            failed.append(name)
+            failed[task] = name
 
     with ThreadPoolExecutor(args.jobs) as pool:
         # All of a kind before the next: random search looks at what DARTS has taken, and the
@@ -108,7 +106,7 @@ def run_all(jobs: Sequence[tuple[Task, str]], args: argparse.Namespace) -> list[
                 list(
                     pool.map(run, [j for j in jobs if j[1] == part and j[0].method in methods])
                 )
-    return failed
+    return [*failed.values()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ class Method:
     changes: Changes = field(default_factory=dict)
     in_space: dict[str, Changes] = field(default_factory=dict)
     passes: int = 1
-    warm_up: float = 0.0
+    warm_up: float = 0.2
 
 
 def _with(*extensions: Changes) -> Method:
@@ -63,6 +63,7 @@ METHODS: dict[str, Method] = {
             }
         },
         passes=3,
+        warm_up=0.3,
     ),
     'PC-DARTS': Method(
         {'model.mutator.type': 'PCDartsMutator', 'model.mutator.channel_proportion': 2},
