@@ -107,3 +107,11 @@ def test_shipping() -> None:
     for _, code in BLOCK.findall(text):
         exec(compile(code, 'shipping.md', 'exec'), told)
     assert told['program'](torch.randn(1, 1, 16, 16)).shape == (1, 10)
+
+
+def test_comparing() -> None:
+    text = (DOCS / 'comparing.md').read_text(encoding='utf-8')
+    ((_, code),) = BLOCK.findall(text)
+    told: dict[str, Any] = {}
+    exec(compile(code, 'comparing.md', 'exec'), told)
+    assert told['interval'].mean == pytest.approx((1.1 + 0.3 + 1.5) / 3)
