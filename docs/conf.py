@@ -23,7 +23,9 @@ extensions = [
     '_sphinx.api_pages',
     '_sphinx.contents',
     '_sphinx.mathml',
+    '_sphinx.notebooks',
     '_sphinx.source_pages',
+    '_sphinx.tables',
 ]
 exclude_patterns = ['_build', 'pages', '**/__pycache__']
 root_doc = 'index'

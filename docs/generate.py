@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pages import algorithms, api, command_line, configuration, parts
+from pages import algorithms, api, command_line, configuration, hooks, parts
 
 DOCS = Path(__file__).resolve().parent
 PAGES: dict[str, Callable[[], str]] = {
@@ -23,6 +23,23 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 """Pages that are written as a whole."""
 
+SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
+    'your_own_algorithm.md': ('hooks', hooks.section),
+}
+"""Pages with a part that is written, between two comments."""
+
+
+def texts() -> Iterator[tuple[Path, str]]:
+    """Yield every page with the text that it should have."""
+    for name, page in PAGES.items():
+        yield DOCS / name, page()
+    for name, (title, section) in SECTIONS.items():
+        path = DOCS / name
+        begin = f'<!-- {title}: written by python docs/generate.py -->\n'
+        end = f'<!-- end of {title} -->'
+        before, rest = path.read_text(encoding='utf-8').split(begin)
+        yield path, f'{before}{begin}\n{section()}\n\n{end}{rest.split(end)[1]}'
+
 
 def main() -> int:
     """Write or check the pages."""
@@ -30,10 +47,9 @@ def main() -> int:
     parser.add_argument('--check', action='store_true')
     check = parser.parse_args().check
     stale = []
-    for name, page in PAGES.items():
-        path, text = DOCS / name, page()
+    for path, text in texts():
         if not path.is_file() or path.read_text(encoding='utf-8') != text:
-            stale.append(f'docs/{name}')
+            stale.append(f'docs/{path.name}')
             if not check:
                 path.write_text(text, encoding='utf-8')
     if check and stale:

@@ -42,7 +42,9 @@ def _enter(words: list[str], output: list[str], options: dict[str, Any]) -> None
     os.environ.update(options['env'])
     os.chdir(options['cwd'])
     torch.set_num_threads(1)
+    multiprocessing.set_start_method(None, force=True)  # As it is in a Python of its own.
     kind, *rest = words
+    sys.path.insert(0, str(Path(kind).parent if kind[0] != '-' else ''))
     if kind == '-m':
         sys.argv = rest
         runpy.run_module(rest[0], run_name='__main__', alter_sys=True)

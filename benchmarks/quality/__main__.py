@@ -12,12 +12,11 @@ import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from .methods import BASELINES, METHODS
 from .page import PAGE, page_of
-from .results import FILE, key_of, read_rows, update_row
-from .runs import PARTS, Task, parts_of, run_task
+from .results import FILE, key_of, read_rows
+from .runs import PARTS, Task, parts_of, run_and_keep
 from .settings import DATA, SIZES, SPACES
 from .table import is_there
 
@@ -46,8 +45,7 @@ def missing(tasks: Sequence[Task], parts: Sequence[str], file: Path) -> list[tup
         for part in PARTS
         if part in parts
         for task in tasks
-        if part in parts_of(task)
-        and _FIELDS[part] not in rows.get(key_of(task._asdict()), {})
+        if part in parts_of(task) and _FIELDS[part] not in rows.get(key_of(task._asdict()), {})
     ]
 
 
@@ -59,9 +57,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         ('short', 'seconds, to see that it runs'),
         ('large', 'days on two cores'),
     ):
-        size.add_argument(
-            f'--{name}', dest='size', action='store_const', const=name, help=text
-        )
+        size.add_argument(f'--{name}', dest='size', action='store_const', const=name, help=text)
     parser.set_defaults(size='default')
     every = [*METHODS, *BASELINES]
     parser.add_argument('--methods', nargs='+', choices=every, default=every, metavar='NAME')
@@ -78,12 +74,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _run(task: Task, part: str, out: Path, file: Path, lock: Any) -> None:
-    row = run_task(task, part, out)
-    with lock:
-        update_row(file, row)
-
-
 def run_all(jobs: Sequence[tuple[Task, str]], args: argparse.Namespace) -> list[str]:
     """Run parts, each in a process of its own, so that its peak of memory is its own.
 
@@ -91,25 +81,32 @@ def run_all(jobs: Sequence[tuple[Task, str]], args: argparse.Namespace) -> list[
         What has failed.
     """
     context = multiprocessing.get_context('spawn')
-    lock, failed = context.Lock(), []
+    lock = context.Lock()
+    failed: dict[Task, str] = {}
 
     def run(job: tuple[Task, str]) -> None:
         task, part = job
+        if task in failed:
+            return  # Its later parts need the earlier ones.
         name = f'{part}: {task.method}, {task.space}, {task.data}, seed {task.seed}'
-        process = context.Process(target=_run, args=(task, part, args.out, args.file, lock))
+        process = context.Process(
+            target=run_and_keep, args=(task, part, args.out, args.file, lock)
+        )
         process.start()
         process.join()
         print(f'{name}: {"failed" if process.exitcode else "done"}', flush=True)
         if process.exitcode:
-            failed.append(name)
+            failed[task] = name
 
     with ThreadPoolExecutor(args.jobs) as pool:
         # All of a kind before the next: random search looks at what DARTS has taken, and the
         # ResNet at what it has found.
         for part in PARTS:
             for methods in (METHODS, BASELINES):
-                list(pool.map(run, [j for j in jobs if j[1] == part and j[0].method in methods]))
-    return failed
+                list(
+                    pool.map(run, [j for j in jobs if j[1] == part and j[0].method in methods])
+                )
+    return [*failed.values()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -24,7 +24,7 @@ class Method:
     changes: Changes = field(default_factory=dict)
     in_space: dict[str, Changes] = field(default_factory=dict)
     passes: int = 1
-    warm_up: float = 0.0
+    warm_up: float = 0.2
 
 
 def _with(*extensions: Changes) -> Method:
@@ -56,8 +56,14 @@ METHODS: dict[str, Method] = {
     # On the DARTS space the authors lend no gradient to what was not drawn.
     'GDAS': Method(
         {'model.mutator.type': 'GDASMutator'},
-        {'darts': {'model.mutator.lend_unchosen': False, 'model.architecture.pool_norm': False}},
+        {
+            'darts': {
+                'model.mutator.lend_unchosen': False,
+                'model.architecture.pool_norm': False,
+            }
+        },
         passes=3,
+        warm_up=0.3,
     ),
     'PC-DARTS': Method(
         {'model.mutator.type': 'PCDartsMutator', 'model.mutator.channel_proportion': 2},

@@ -6,7 +6,7 @@ import json
 import time
 from io import StringIO
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from rich.console import Console
@@ -21,11 +21,11 @@ from mmrazor_mutators.typing import Subnet
 from .baselines import hand_made, peak_mib, search_randomly
 from .methods import METHODS
 from .ranking import drawn_cells, rank_correlations
-from .results import Row, circumstances
+from .results import Row, circumstances, update_row
 from .settings import SIZES, config_of, settings_of
 from .table import accuracies
 
-__all__ = ['PARTS', 'Task', 'parts_of', 'run_task']
+__all__ = ['PARTS', 'Task', 'parts_of', 'run_and_keep', 'run_task']
 
 PARTS = ('search', 'ranking', 'training')
 
@@ -78,6 +78,13 @@ def run_task(task: Task, part: str, out: Path) -> Row:
     else:
         row |= _training(plan)
     return row
+
+
+def run_and_keep(task: Task, part: str, out: Path, file: Path, lock: Any) -> None:
+    """Do one part of a run, and put what is known of it into the file of results."""
+    row = run_task(task, part, out)
+    with lock:
+        update_row(file, row)
 
 
 def plan_of(task: Task, out: Path) -> Plan:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -81,7 +80,7 @@ SIZES = {
     # A night on two cores.
     'default': Size(
         seeds=(0, 1, 2, 3, 4),
-        epochs={'fashion_mnist': 10, 'digits': 10},
+        epochs={'fashion_mnist': 4, 'digits': 7},
         search_images={'fashion_mnist': 128, 'digits': None},
         batch=32,
         arch_lr=1e-2,
@@ -144,7 +143,7 @@ def config_of(space: str, data: str, method: str, size: Size) -> Config:
         'retrain.train_dataloader.dataset.images_per_class': size.retrain_images[data],
         'env_cfg': {'mp_cfg': {'mp_start_method': 'spawn'}},
     }
-    if how.warm_up and method != 'SPOS':
+    if method != 'SPOS':
         changes['model.arch_start_epoch'] = round(how.warm_up * epochs)
     cfg.merge_from_dict(changes)
     cfg.merge_from_dict({**how.changes, **how.in_space.get(space, {})})

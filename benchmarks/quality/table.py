@@ -15,7 +15,17 @@ from statistics import mean
 from mmrazor_mutators.architectures import arch_string_to_subnet, subnet_to_arch_string
 from mmrazor_mutators.typing import Subnet
 
-__all__ = ['EDGES', 'OPERATIONS', 'TABLES', 'accuracies', 'cell_of', 'rank', 'table', 'whole']
+__all__ = [
+    'EDGES',
+    'OPERATIONS',
+    'TABLES',
+    'accuracies',
+    'alike',
+    'cell_of',
+    'rank',
+    'table',
+    'whole',
+]
 
 TABLES = {'cifar10': 'CIFAR-10', 'cifar100': 'CIFAR-100', 'imagenet': 'ImageNet16-120'}
 OPERATIONS = ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3')
@@ -84,6 +94,21 @@ def whole(name: str, *, without_none: bool = False) -> list[float]:
     """
     cells = table(name).items()
     return sorted(value for digits, value in cells if not (without_none and '0' in digits))
+
+
+@cache
+def alike(arch_string: str, name: str = 'cifar10') -> float:
+    """Return the mean of all cells that cost as much: as many convolutions of each size.
+
+    Cells with ``none`` do not count, as they are not drawn either.
+    """
+    mine = digits_of(arch_string)
+    counts = [mine.count(digit) for digit in '23']
+    return mean(
+        value
+        for digits, value in table(name).items()
+        if '0' not in digits and [digits.count(digit) for digit in '23'] == counts
+    )
 
 
 def rank(arch_string: str, name: str = 'cifar10') -> float:

@@ -28,10 +28,12 @@ class Extension(Scheduled):
         max_epochs: Number of epochs of the whole search.
         stopped: Whether the extension has ended the search early.
         paper: Where the method was published, for lists.
+        takes_gradients: Whether it differentiates losses by itself.
     """
 
     paper: str = ''
     stopped: bool = False
+    takes_gradients: bool = False
 
     def check(self, mutator: Any) -> None:
         """Refuse a mutator that this cannot be combined with.

@@ -30,14 +30,18 @@ def whole_rows(path: Path) -> list[list[str]]:
     text = path.read_bytes().decode('utf-8', errors='replace')
     text = text[: text.rfind('\n') + 1].replace('\0', '\ufffd')
     rows: list[list[str]] = []
-    for line in text.splitlines():
+    for line in text.split('\n'):
         try:
             row = next(csv.reader([line], strict=True), [])
         except csv.Error:
             continue
-        if row and (not rows or (len(row) == len(rows[0]) and row[0].isdecimal())):
+        if row and (not rows or (len(row) == len(rows[0]) and _is_epoch(row[0]))):
             rows.append(row)
     return rows if rows and rows[0][0] == 'epoch' else []
+
+
+def _is_epoch(text: str) -> bool:
+    return text.isdecimal() and len(text) < 10
 
 
 class EpochFile:

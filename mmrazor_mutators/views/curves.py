@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ['Panel', 'curve_figure', 'curve_height', 'curve_panels', 'draw_curves']
+__all__ = ['Panel', 'curve_figure', 'curve_height', 'curve_panels', 'draw_curves', 'draw_panel']
 
 _COLORS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#56b4e9', '#e69f00')
 """Those of Okabe and Ito, which people tell apart who see few colours."""
@@ -117,10 +117,17 @@ def draw_curves(figure: Figure, history: History, top: float) -> None:
         y = top + _TOP + index // _COLUMNS * _CELL + 0.3
         size = ((cell - 0.75) / width, (_CELL - 0.85) / height)
         axes = figure.add_axes((left / width, 1 - y / height - size[1], *size))
-        _draw_panel(axes, panel, history.epochs['epoch'])
+        draw_panel(axes, panel, history.epochs['epoch'])
 
 
-def _draw_panel(axes: Axes, panel: Panel, epochs: np.ndarray) -> None:
+def draw_panel(axes: Axes, panel: Panel, epochs: np.ndarray) -> None:
+    """Draw the curves of one panel.
+
+    Args:
+        axes: Where to.
+        panel: What to draw.
+        epochs: Of its values.
+    """
     title, lines, limit = panel
     for index, (name, values) in enumerate(lines.items()):
         there = np.isfinite(values)
@@ -147,6 +154,8 @@ def _draw_panel(axes: Axes, panel: Panel, epochs: np.ndarray) -> None:
         axes.yaxis.set_major_formatter(EngFormatter(sep=''))
     axes.set_xlabel('epoch', fontsize=7, color=INK, labelpad=1)
     axes.locator_params(axis='x', integer=True)
+    if all((values[np.isfinite(values)] % 1 == 0).all() for values in lines.values()):
+        axes.locator_params(axis='y', integer=True)
     axes.tick_params(labelsize=7, labelcolor=INK, color=GRAY, length=2)
     axes.grid(color='#e4e6e9', linewidth=0.6)
     axes.spines[['top', 'right']].set_visible(False)

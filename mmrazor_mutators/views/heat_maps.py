@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     'SPACES_PER_PAGE',
     'draw_heat_maps',
+    'draw_space',
     'heat_map_figures',
     'heat_map_height',
     'probability_range',
@@ -122,7 +123,7 @@ def draw_heat_maps(
             place = (left / width, 1 - (y + size) / height)
             inner = cell - _LABELS - 0.2
             axes = figure.add_axes((*place, inner / width, size / height))
-            drawn = _draw_space(axes, space_id, space, limits)
+            drawn = draw_space(axes, space_id, space, limits)
             image = drawn if space.is_learnt else image
         y += tall
     if image is not None:
@@ -134,7 +135,17 @@ def _row_heights(spaces: Sequence[tuple[str, SpaceHistory]]) -> list[float]:
     return [max(len(space.choices) for _, space in row) * _ROW + _GAP for row in rows]
 
 
-def _draw_space(axes: Axes, space_id: str, space: SpaceHistory, limits: Any) -> Any:
+def draw_space(
+    axes: Axes, space_id: str, space: SpaceHistory, limits: tuple[float, float]
+) -> Any:
+    """Draw the heat map of one space, and return it as what a legend is drawn from.
+
+    Args:
+        axes: Where to; as high as it has choices.
+        space_id: Its title.
+        space: What to draw.
+        limits: The probabilities that the colours begin and end with.
+    """
     count, choices = len(space.epochs), len(space.choices)
     axes.patch.set(facecolor=PAPER, edgecolor=GRAY, hatch='////', linewidth=0.0)
     low, high = limits if space.is_learnt else (0.0, 1.0)

@@ -15,9 +15,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..engine.config import load_config
-from ..engine.picturing import network_of_config
 from ..errors import ConfigError, NASError
+from ..host import require_runner
 from ..mutables import load_subnet
 from .canvas import check_ending, new_figure, save_figure
 from .curves import curve_figure, curve_height, draw_curves
@@ -96,7 +95,8 @@ def _new_table(title: str, *columns: str) -> Table:
 
 def _table_of_numbers(history: History) -> Table:
     epochs = history.epochs['epoch']
-    title = f'{history.num_epochs} epochs noted, the last is {int(epochs[-1])}'
+    count = history.num_epochs
+    title = f'{count} epoch{"s" * (count != 1)} noted, the last is {int(epochs[-1])}'
     table = _new_table(title, 'what', 'first', 'last', 'course')
     for name in history.epochs:
         values = history.column(name)
@@ -251,6 +251,10 @@ def _network(work_dir: Path, notes: list[str]) -> Iterator[Figure]:
     subnet = load_subnet(work_dir / 'subnet.yaml')
     if config.is_file() and not describe_subnet(subnet).cells:
         try:
+            require_runner('The network of a config')
+            from ..engine.config import load_config
+            from ..engine.picturing import network_of_config
+
             supernet, example = network_of_config(load_config(config))
             yield network_figure(view_network(supernet, subnet, example))
             return

@@ -75,7 +75,11 @@ def _check_messages(given: Any) -> None:
     for name, buffer in given.get('log_scalars', {}).items():
         _check_history(f'message_hub.log_scalars.{name}', buffer)
     for name, kept in given.get('resumed_keys', {}).items():
-        check_fields(f'message_hub.resumed_keys.{name}', kept, True)
+        if not isinstance(kept, bool):
+            raise ConfigError(
+                f'Expected `message_hub.resumed_keys.{name}` of the saved state to be True or '
+                f'False, but got {shortened(kept)}'
+            )
 
 
 def _check_history(name: str, buffer: Any) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import torch
 from mmengine.hooks import Hook
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from ...algorithms.batches import PreparedBatches
 from ...checks import check_count
@@ -36,7 +37,8 @@ class SearchMonitorHook(Hook):
             every n-th epoch; 0 for never. Each time both run on ``batches`` batches of the
             architecture's half, and the network first on as many of the weights' half, which
             its batch norms get their statistics from: about ``batches`` forward passes of the
-            supernet, and two times ``batches`` of the network.
+            supernet, and two times ``batches`` of the network. The images are drawn once, by a
+            seed of their own.
         batches: How many batches.
 
     Raises:
@@ -78,7 +80,7 @@ class SearchMonitorHook(Hook):
             ConfigError: Both have options.
         """
         kinds = [h.get('type') if isinstance(h, Mapping) else type(h) for h in configured or ()]
-        if not any(str(kind).endswith(cls.__name__) or kind is cls for kind in kinds):
+        if not any(kind is cls or str(kind).endswith(cls.__name__) for kind in kinds):
             return [cls(**options)]
         if options:
             raise ConfigError(
@@ -99,12 +101,7 @@ class SearchMonitorHook(Hook):
             )
         prepare = partial(model._prepare, training=False)
         ours, theirs = (
-            PreparedBatches(
-                DataLoader(
-                    loader.dataset, batch_size=loader.batch_size, collate_fn=loader.collate_fn
-                ),
-                prepare,
-            )
+            PreparedBatches(_sample(loader, self.batches), prepare)
             for loader in (arch_loader, loop.dataloader)
         )
         return {
@@ -159,6 +156,15 @@ class SearchMonitorHook(Hook):
             return
         self._sums = _checked(kept)
         self._goes_on = True
+
+
+def _sample(loader: Any, batches: int) -> DataLoader[Any]:
+    """Return a loader of the same images each time: some of all, in whatever order they lie."""
+    size = batches * loader.batch_size
+    generator = torch.Generator().manual_seed(0)
+    indices = torch.randperm(len(loader.dataset), generator=generator)[:size].tolist()
+    images = Subset(loader.dataset, indices)
+    return DataLoader(images, batch_size=loader.batch_size, collate_fn=loader.collate_fn)
 
 
 def _checked(kept: Any) -> dict[str, tuple[float, int]]:

@@ -2,48 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from markupsafe import Markup
-
-from ...blame import reason_of
-from ...errors import HostError, NASError
-from ..curves import curve_figure, curve_panels
+from ...errors import NASError
 from ..describe import describe_subnet
 from ..draw import subnet_figure
 from ..draw_networks import network_figure
 from ..front import UNITS, front_figure
-from ..heat_maps import heat_map_figures
 from ..network_rows import short, told, widths_of
 from ..summaries import summary
 from .commands import commands_of
-from .figures import evolution_figure
-from .inline import inline_svg
+from .courses import curves_of, evolution_of, spaces_of, training_of
+from .drawing import Drawing
+from .logs import versions_of
 from .networks import Networks, compare, look_at, verdict
 from .records import Records, Run
-from .settings import settings_of, versions_of
+from .settings import settings_of
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-__all__ = ['Picture', 'content_of']
-
-_BEST = 10
-"""How many paths of an evolution a page lists."""
-
-
-class Picture(NamedTuple):
-    """A picture in a page.
-
-    Attributes:
-        svg: The picture.
-        caption: Below it.
-    """
-
-    svg: Markup
-    caption: str
+__all__ = ['content_of']
 
 
 class Tile(NamedTuple):
@@ -52,37 +28,6 @@ class Tile(NamedTuple):
     label: str
     value: str
     note: str = ''
-
-
-class _Drawing:
-    """Draws pictures, and notes what could not be drawn."""
-
-    def __init__(self, missing: list[str]) -> None:
-        self.missing, self._count, self._can = missing, 0, True
-
-    @contextmanager
-    def telling(self, label: str) -> Iterator[None]:
-        try:
-            yield
-        except HostError as error:
-            if self._can:
-                self.missing.append(f'There are no pictures: {error}')
-            self._can = False
-        except NASError as error:
-            self.missing.append(f'{label} cannot be drawn: {error}')
-        except Exception as error:  # Drawing what a file says meets whatever stands in it.
-            self.missing.append(f'{label} cannot be drawn: {reason_of(error)}')
-
-    def __call__(
-        self, label: str, caption: str, draw: Callable[..., Figure], *arguments: Any
-    ) -> list[Picture]:
-        """Return one picture, or none where it cannot be drawn."""
-        pictures = []
-        with self.telling(label):
-            self._count += 1
-            figure = draw(*arguments)
-            pictures.append(Picture(inline_svg(figure, label, f'p{self._count}-'), caption))
-        return pictures
 
 
 def content_of(records: Records, build: bool = True) -> dict[str, Any]:
@@ -94,7 +39,7 @@ def content_of(records: Records, build: bool = True) -> dict[str, Any]:
     """
     missing = list(records.missing)
     networks = look_at(records, missing.append) if build else Networks()
-    draw = _Drawing(missing)
+    draw = Drawing(missing)
     run, results = records.run, compare(records.results, networks)
     content: dict[str, Any] = {
         'name': records.folder.resolve().name,
@@ -104,9 +49,10 @@ def content_of(records: Records, build: bool = True) -> dict[str, Any]:
         'results': results,
         'verdict': verdict(records.results) if results else '',
         'network': _network(records, networks, draw),
-        'curves': _curves(records, draw),
-        'spaces': _spaces(records, draw),
-        'evolution': _evolution(records, draw),
+        'curves': curves_of(records, draw),
+        'training': training_of(records, draw),
+        'spaces': spaces_of(records, draw),
+        'evolution': evolution_of(records, draw),
         'front': _front(records, draw),
         'settings': settings_of(run.values, versions_of(run.folder)) if run else [],
         'configs': [
@@ -159,13 +105,13 @@ def _tiles(records: Records, networks: Networks) -> list[Tile]:
         tiles.append(Tile('test accuracy', f'{found.accuracy:.2f}%', note))
         tiles.append(Tile('parameters', f'{found.parameters:,}', 'trained'))
     elif networks.view is not None:
-        tiles.append(Tile('parameters', f'{networks.view.params:,}', 'of the network found'))
+        tiles.append(Tile('parameters', f'{networks.view.params:,}', 'network found'))
     if networks.view is not None:
         tiles.append(Tile('multiply-adds', short(networks.view.macs), 'for one sample'))
     return tiles
 
 
-def _network(records: Records, networks: Networks, draw: _Drawing) -> dict[str, Any] | None:
+def _network(records: Records, networks: Networks, draw: Drawing) -> dict[str, Any] | None:
     """Return pictures and tables of the network found."""
     if records.subnet is None:
         return None
@@ -203,56 +149,7 @@ def _network(records: Records, networks: Networks, draw: _Drawing) -> dict[str, 
     return {'pictures': pictures, 'choices': sheet, 'layers': layers}
 
 
-def _curves(records: Records, draw: _Drawing) -> list[Picture]:
-    history = records.history
-    if history is None or not curve_panels(history):
-        return []
-    caption = 'Losses, accuracies and what the search believed, epoch by epoch.'
-    return draw('Curves of the search', caption, curve_figure, history)
-
-
-def _spaces(records: Records, draw: _Drawing) -> list[Picture]:
-    history = records.history
-    if history is None or not history.spaces:
-        return []
-    pictures = []
-    with draw.telling('Probabilities of the choices'):
-        for figure in heat_map_figures(history):
-            label = (
-                f'Probabilities of the choices over the epochs, {len(history.spaces)} spaces'
-            )
-            caption = 'A map for each space: choices from top to bottom, epochs from the left.'
-            pictures += draw(label, caption, lambda figure=figure: figure)
-    return pictures
-
-
-def _evolution(records: Records, draw: _Drawing) -> dict[str, Any] | None:
-    evolution = records.evolution
-    if not evolution or not evolution['evaluated']:
-        return None
-    evaluated = sorted(evolution['evaluated'], key=lambda entry: -entry['score'])
-    costs = [*(evaluated[0].get('costs') or {})]
-    rows = [
-        (
-            str(number + 1),
-            f'{entry["score"]:.2f}%',
-            str(entry['epoch'] + 1),
-            *[short((entry.get('costs') or {}).get(name, 0)) for name in costs],
-        )
-        for number, entry in enumerate(evaluated[:_BEST])
-    ]
-    names = [{'flops': 'multiply-adds', 'params': 'parameters'}.get(n, str(n)) for n in costs]
-    caption = 'Scores of the paths, with the weights of the supernet.'
-    return {
-        'pictures': draw('Scores over generations', caption, evolution_figure, evolution),
-        'count': len(evaluated),
-        'generations': evolution.get('epoch'),
-        'columns': ['place', 'score', 'generation', *names],
-        'rows': rows,
-    }
-
-
-def _front(records: Records, draw: _Drawing) -> dict[str, Any] | None:
+def _front(records: Records, draw: Drawing) -> dict[str, Any] | None:
     if records.front is None:
         return None
     metric, points = records.front

@@ -1,4 +1,4 @@
-"""Figures that only a page has: an evolution over its generations."""
+"""Small figures, which stand beside each other where a page is wide and below where not."""
 
 from __future__ import annotations
 
@@ -8,13 +8,47 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..canvas import GRAY, new_figure
+from ..curves import Panel, draw_panel
+from ..heat_maps import draw_space
+from ..history import SpaceHistory
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ['evolution_figure']
+__all__ = ['evolution_figure', 'panel_figure', 'space_figure']
 
 _BLUE, _ORANGE = '#1f6fb2', '#d9730d'
+
+# All lengths are in inches.
+_WIDTH, _ROW = 3.3, 0.17
+
+
+def panel_figure(panel: Panel, epochs: np.ndarray) -> Figure:
+    """Draw curves over epochs.
+
+    Args:
+        panel: From :func:`.curve_panels`.
+        epochs: Of its values.
+    """
+    figure = new_figure(_WIDTH, 2.2)
+    draw_panel(figure.add_axes((0.15, 0.17, 0.82, 0.7)), panel, epochs)
+    return figure
+
+
+def space_figure(space_id: str, space: SpaceHistory, limits: tuple[float, float]) -> Figure:
+    """Draw the probabilities of one space over epochs.
+
+    Args:
+        space_id: Its name.
+        space: Its probabilities.
+        limits: The probabilities that the colours begin and end with.
+    """
+    rows = len(space.choices) * _ROW
+    height = rows + 0.48
+    figure = new_figure(_WIDTH, height)
+    place = (1.22 / _WIDTH, 0.22 / height, (_WIDTH - 1.32) / _WIDTH, rows / height)
+    draw_space(figure.add_axes(place), space_id, space, limits)
+    return figure
 
 
 def evolution_figure(evolution: Mapping[str, Any]) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -33,6 +34,13 @@ COLORS = {
     '#262626': 'ink',
     '#b0b0b0': 'grid',
     '#cccccc': 'grid',
+    '#e4e6e9': 'grid',
+    '#0072b2': 'c1',
+    '#d55e00': 'c2',
+    '#009e73': 'c3',
+    '#cc79a7': 'c4',
+    '#56b4e9': 'c5',
+    '#e69f00': 'c6',
 }
 """By the colour that a picture is drawn in the name of the one that the page has for it."""
 
@@ -63,7 +71,9 @@ def inline_svg(figure: Figure, label: str, prefix: str) -> Markup:
     """
     figure.patch.set_alpha(0)
     text = StringIO()
-    with svg_settings():
+    with svg_settings(), warnings.catch_warnings():
+        # Text is written as text: the browser has the letters that a font here lacks.
+        warnings.filterwarnings('ignore', 'Glyph .* missing', UserWarning)
         figure.savefig(text, format='svg', metadata={'Date': None})
     root = ElementTree.fromstring(_ILLEGAL.sub('', text.getvalue()))
     for element in _cleaned(root):

@@ -130,4 +130,9 @@ this search did no better than chance.'
             f'the mean of {len(others)} random networks, {mean(others):.2f}% '
             f'± {stdev(others):.2f}'
         )
-    return told + ('.' if difference > 0 else ': this search did no better than chance.')
+    better = sum(accuracy > found for accuracy in others)
+    if difference <= 0:
+        return f'{told}: this search did no better than chance.'
+    if better:
+        told += f'; {better} of them {"is" if better == 1 else "are"} better'
+    return f'{told}.'

@@ -115,6 +115,9 @@ def read_records(folder: Path) -> Records:
         if loop is not None and 'arch_dataloader' not in _mapping(loop):
             # A training that has no results yet.
             records.retraining, records.search = records.search, None
+    if records.retraining is not None:
+        # After its epochs it is tested, and then random networks have their turn.
+        records.retraining.done = bool(records.results)
     _read_front(records)
     if records.run is None and records.front is None:
         raise ConfigError(
@@ -132,7 +135,8 @@ def _read_run(folder: Path, missing: list[str]) -> Run:
         run.text = read_text(path)
         run.values = values_of(run.text)
     except OSError:
-        missing.append(f'There is no {path}: the settings of this run are not known.')
+        if run.process is None:  # Else it is about to be written.
+            missing.append(f'There is no {path}: the settings of this run are not known.')
     except ValueError as error:
         missing.append(f'{path} is not as it was written: {error}.')
     facts, broken = latest_facts(folder)
@@ -182,8 +186,6 @@ def _read_results(records: Records, folder: Path) -> None:
         return
     try:
         records.results = load_results(path)
-        if records.retraining is not None:
-            records.retraining.done = True
     except NASError as error:
         records.missing.append(f'{error}.')
 

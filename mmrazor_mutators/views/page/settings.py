@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...version import __version__
 from ..catalogue import read_parts
 from ..listing import plain
 
-__all__ = ['Group', 'in_words', 'settings_of', 'versions_of']
+__all__ = ['Group', 'in_words', 'settings_of']
 
 _MOST = 400
-_HEADER = 20_000
-_VERSIONS = re.compile(
-    r'^ *(Python|PyTorch|MMEngine|GPU [0-9, ]+): (.+?)(?: \(.*)?$', re.MULTILINE
-)
 _COSTS = {
     'params': 'parameters',
     'macs': 'multiply-adds',
@@ -229,12 +222,3 @@ def _run(values: Mapping[str, Any], versions: Mapping[str, str]) -> Iterator[tup
     yield 'seed', 'not fixed' if seed == {} else str(seed)
     yield from versions.items()
     yield 'this report', f'mmrazor_mutators {__version__}'
-
-
-def versions_of(folder: Path) -> dict[str, str]:
-    """Return the versions and devices that the newest log in a work directory begins with."""
-    logs = sorted(folder.glob('*/*.log'))
-    with suppress(IndexError, OSError), logs[-1].open('rb') as file:
-        text = file.read(_HEADER).decode('utf-8', 'replace')
-        return dict(_VERSIONS.findall(text))
-    return {}

@@ -21,6 +21,7 @@ _SECTIONS = (
     ('network', 'Network'),
     ('curves', 'Curves'),
     ('spaces', 'Choices'),
+    ('training', 'Training'),
     ('evolution', 'Evolution'),
     ('front', 'Front'),
     ('settings', 'Settings'),
@@ -95,7 +96,7 @@ def render(content: dict[str, Any], folder: Path, target: Path) -> str:
     # The only text that is not escaped is that of this package.
     css = Markup((_FOLDER / 'report.css').read_text(encoding='utf-8'))
     return environment.get_template('report.html').render(
-        {'curves': [], 'spaces': [], **content},
+        content,
         css=css,
         sections=sections,
         result_columns=columns,
