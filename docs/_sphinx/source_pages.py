@@ -121,8 +121,7 @@ def _with_links(app: Any, docname: str, path: Path, body: str) -> str:
         name = Path(os.path.relpath(base, path.parent)).as_posix()
         uri = app.builder.get_relative_uri(docname, f'{FOLDER}/{base.as_posix()}')
         for shown in (name, f'./{name}'):
-            quoted = f'&#39;{shown}&#39;'
-            body = body.replace(quoted, f'<a href="{uri}">{quoted}</a>')
+            body = body.replace(f"'{shown}'", f'<a href="{uri}">\'{shown}\'</a>')
     return body
 
 
