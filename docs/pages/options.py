@@ -93,9 +93,8 @@ def options_of(part: Any, given: Iterable[str] = ()) -> Iterator[Option]:
             seen.add(name)
             shown = _default(parameter.default)
             meaning = ' '.join(to_markdown(_told(base, name)).split())
-            yield Option(
-                name, _kind(parameter.annotation, vars(_module_of(base))), shown, meaning
-            )
+            kind = _kind(parameter.annotation, vars(sys.modules[base.__module__]))
+            yield Option(name, kind, shown, meaning)
 
 
 def _told(owner: Any, name: str) -> str:
