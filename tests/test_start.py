@@ -87,6 +87,13 @@ def shorter(source: list[str]) -> list[str]:
     ]
 
 
+def kinds(cell: Any) -> list[Any]:
+    """What a cell shows, without what it says."""
+    return [
+        (out['output_type'], sorted(out.get('data', ()))) for out in cell.get('outputs', ())
+    ]
+
+
 def test_the_notebook_runs(notebook: Any) -> None:
     """From top to bottom, with a tenth of the steps."""
     cells = [dict(cell, source=shorter(cell['source'])) for cell in notebook['cells']]
@@ -95,14 +102,7 @@ def test_the_notebook_runs(notebook: Any) -> None:
     told = run({'cells': cells})
     assert told['size'] <= told['mutator'].extensions[0].limits['params']
     for cell, saved in zip(cells, notebook['cells'], strict=True):
-        kinds = [
-            [
-                (out['output_type'], sorted(out.get('data', ())))
-                for out in one.get('outputs', ())
-            ]
-            for one in (cell, saved)
-        ]
-        assert kinds[0] == kinds[1], ''.join(cell['source'])
+        assert kinds(cell) == kinds(saved), ''.join(cell['source'])
 
 
 @pytest.mark.slow
