@@ -69,7 +69,7 @@ site: $(INSTALLED)  ## Make a site of the docs, to open at docs/_build/html/inde
 	$(BIN)/python -m sphinx -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html
 
 clean:  ## Remove the virtual environments and every cache; keep work_dirs
-	rm -rf $(VENV) $(VENV_MMCV1) build dist docs/_build ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_MMCV1) build dist docs/_build docs/api ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find mmrazor_mutators configs tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.py pyproject.toml constraints.txt mmrazor_mutators/version.py

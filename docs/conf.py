@@ -23,6 +23,7 @@ extensions = [
     '_sphinx.api_pages',
     '_sphinx.contents',
     '_sphinx.mathml',
+    '_sphinx.notebooks',
     '_sphinx.source_pages',
     '_sphinx.tables',
 ]

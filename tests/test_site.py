@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
+import json
 import os
 import re
 import subprocess
@@ -20,9 +22,9 @@ PAGES = sorted(page.stem for page in DOCS.glob('*.md') if page.stem != 'index')
 pytest.importorskip('sphinx')
 
 
-def build(folder: Path) -> Path:
+def build(folder: Path, source: Path = DOCS) -> Path:
     command = [sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going']
-    command += ['-d', str(folder / 'doctrees'), str(DOCS), str(folder / 'html')]
+    command += ['-d', str(folder / 'doctrees'), str(source), str(folder / 'html')]
     # No package index, no inventory: whoever asks the network is refused.
     proxies = dict.fromkeys(('http_proxy', 'https_proxy'), 'http://127.0.0.1:9')
     result = subprocess.run(
@@ -50,6 +52,35 @@ def test_the_site(tmp_path: Path) -> None:
     check_links(site)
 
 
+def test_a_notebook_is_a_page(tmp_path: Path) -> None:
+    source = tmp_path / 'source'
+    source.mkdir()
+    (source / 'conf.py').write_text(
+        f'import sys\nsys.path.insert(0, {str(DOCS)!r})\n'
+        "extensions = ['myst_parser', '_sphinx.notebooks']\n"
+    )
+    png = base64.b64encode(b'a picture').decode()
+    outputs = [
+        {'output_type': 'stream', 'name': 'stdout', 'text': ['printed\n', 'twice\n']},
+        {'output_type': 'display_data', 'data': {'image/png': png, 'text/plain': ['<Figure>']}},
+        {'output_type': 'execute_result', 'data': {'text/html': ['<b>a table</b>']}},
+        {'output_type': 'execute_result', 'data': {'text/plain': ['12']}},
+    ]
+    cells = [
+        {'cell_type': 'markdown', 'source': ['# A title\n', '\n', 'with *text*']},
+        {'cell_type': 'code', 'source': ['1 / 0  # not run'], 'outputs': outputs},
+        {'cell_type': 'code', 'source': [], 'outputs': []},
+    ]
+    (source / 'index.ipynb').write_text(json.dumps({'cells': cells, 'metadata': {}}))
+    site = build(tmp_path, source)
+    page = (site / 'index.html').read_text(encoding='utf-8')
+    for shown in ('<h1>A title', '<em>text</em>', 'printed', 'twice', '<b>a table</b>', '12'):
+        assert shown in page, shown
+    assert '&lt;Figure&gt;' not in page
+    (picture,) = re.findall(r'src="(_images/[^"]+)"', page)
+    assert (site / picture).read_bytes() == b'a picture'
+
+
 def check_menu(site: Path) -> None:
     menu = (site / 'index.html').read_text(encoding='utf-8').split('<article')[0]
     for page in PAGES:
@@ -74,7 +105,8 @@ def check_files_elsewhere(site: Path) -> None:
     algorithms = (site / 'algorithms.html').read_text(encoding='utf-8')
     assert 'href="source/configs/darts/digits.py.html"' in algorithms
     shown = (site / 'source/configs/darts/digits.py.html').read_text(encoding='utf-8')
-    assert '_base_' in shown
+    assert 'href="../_base_/darts_digits.py.html"' in shown
+    assert (site / 'source/configs/_base_/digits.py.html').is_file()
     assert not (site / '_downloads').exists()
 
 

@@ -30,7 +30,7 @@ class ContentsOfIndex(SphinxTransform):
                 if not isinstance(items, nodes.bullet_list):
                     continue
                 for link in items.findall(addnodes.pending_xref):
-                    page = link['reftarget'].removesuffix('.md')
+                    page = link['reftarget'].removesuffix('.md').removesuffix('.ipynb')
                     if page in self.env.found_docs and page not in seen:
                         pages.append(page)
                         seen.add(page)

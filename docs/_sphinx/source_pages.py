@@ -8,6 +8,7 @@ after, to its entry there.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from sphinx.transforms.post_transforms import SphinxPostTransform
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = 'source'
+_BASE = re.compile(r"'(\.{1,2}/[\w./]+\.py)'")
 _LANGUAGES = {'.py': 'python', '.md': 'markdown', '.yaml': 'yaml', '.toml': 'toml'}
 
 
@@ -86,6 +88,8 @@ def _pages(app: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
     paths = {Path(path) for path, text in links if _entry(app.env, text) is None}
     for folder in [path for path in paths if (ROOT / path).is_dir()]:
         paths.update(p.relative_to(ROOT) for p in (ROOT / folder).iterdir() if p.is_file())
+    for path in list(paths):
+        paths.update(_bases(path))
     for path in sorted(paths):
         docname, title = f'{FOLDER}/{path.as_posix()}', path.as_posix()
         if (ROOT / path).is_dir():
@@ -94,7 +98,32 @@ def _pages(app: Any) -> Iterator[tuple[str, dict[str, Any], str]]:
             text = (ROOT / path).read_text(encoding='utf-8')
             language = _LANGUAGES.get(path.suffix, 'text')
             body = app.builder.highlighter.highlight_block(text, language)
+            body = _with_links(app, docname, path, body)
         yield docname, {'title': title, 'body': f'<h1>{title}</h1>\n{body}'}, 'page.html'
+
+
+def _bases(path: Path) -> set[Path]:
+    """Return the configs that a config names as its bases, and theirs in turn."""
+    if path.parts[0] != 'configs' or path.suffix != '.py':
+        return set()
+    text = (ROOT / path).read_text(encoding='utf-8')
+    found = {_beside(path, base) for base in _BASE.findall(text)} - {path}
+    return found.union(*map(_bases, found))
+
+
+def _beside(path: Path, base: str) -> Path:
+    return Path(os.path.normpath(path.parent / base))
+
+
+def _with_links(app: Any, docname: str, path: Path, body: str) -> str:
+    """Let the names of bases lead to them."""
+    for base in _bases(path):
+        name = Path(os.path.relpath(base, path.parent)).as_posix()
+        uri = app.builder.get_relative_uri(docname, f'{FOLDER}/{base.as_posix()}')
+        for shown in (name, f'./{name}'):
+            quoted = f'&#39;{shown}&#39;'
+            body = body.replace(quoted, f'<a href="{uri}">{quoted}</a>')
+    return body
 
 
 def _listing(app: Any, docname: str, folder: Path, paths: set[Path]) -> str:

@@ -48,9 +48,7 @@ optim_wrapper = dict(
     ),
     mutator=dict(optimizer=dict(type='Adam', lr=3e-3, betas=(0.5, 0.999))),
 )
-param_scheduler = dict(
-    architecture=[dict(type='CosineAnnealingLR', eta_min=1e-3)], mutator=[]
-)
+param_scheduler = dict(architecture=[dict(type='CosineAnnealingLR', eta_min=1e-3)], mutator=[])
 test_dataloader = dict(
     digits,
     sampler=dict(type='DefaultSampler', shuffle=False),

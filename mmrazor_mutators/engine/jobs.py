@@ -150,8 +150,7 @@ def retrain(
         goes_on = resume and (own or has_begun(folder))
         kept = candidate if own else None
         begin = prepare_work_dir(folder, cfg, goes_on, resume_changed, kept)
-        if is_main_process():
-            dump_subnet(candidate, folder / 'subnet.yaml')
+        begin.subnet = candidate
         part = number, len(subnets)
         progress = ProgressHook(f'train {name}', console=console, part=part)
         runner = build_runner(

@@ -15,7 +15,8 @@ from mmengine.hooks import Hook
 
 from ..durable import write_durably
 from ..errors import ConfigError, NASError
-from ..mutables import load_subnet
+from ..mutables import dump_subnet, load_subnet
+from ..typing import Subnet
 from .checkpoints import RUN_NUMBER
 
 __all__ = ['BeginHook', 'check_same_run', 'config_text', 'decisive_values', 'values_of']
@@ -67,9 +68,14 @@ class BeginHook(Hook):
     Args:
         work_dir: Where to.
         text: Of the config; see :func:`config_text`.
+
+    Attributes:
+        subnet: What is trained, for ``subnet.yaml``; ``None`` for a search.
     """
 
     priority = 'VERY_HIGH'
+
+    subnet: Subnet | None = None
 
     def __init__(self, work_dir: Path, text: str) -> None:
         self._path, self._text = work_dir / _FILE, text
@@ -77,6 +83,8 @@ class BeginHook(Hook):
     def before_train(self, runner: Any = None) -> None:
         """Write it; what an earlier run left there is replaced in one go."""
         if is_main_process():
+            if self.subnet is not None:  # First, as the config tells that a run was begun.
+                dump_subnet(self.subnet, self._path.with_name('subnet.yaml'))
             write_durably(self._path, self._text)
 
 

@@ -31,6 +31,7 @@ from .moves import Verdicts, clip_, move, undo_of
 from .replicas import send_from_first_rank, unwrapped
 from .skips import Skips
 from .state import load_state, state_of
+from .wrapped_optimizers import check_counted
 
 __all__ = ['BilevelSearch']
 
@@ -221,6 +222,7 @@ class BilevelSearch(Losses):
 
     @contextmanager
     def _undone_on_error(self) -> Iterator[SavedBuffers]:
+        check_counted(self)
         self._verdicts = Verdicts(f'epoch {self.epoch}, step {self.iteration}')
         buffers = buffers_kept_on_error(self.supernet)
         with uncollected(), buffers as saved, self._verdicts.read_on_error():

@@ -154,6 +154,8 @@ def draw_panel(axes: Axes, panel: Panel, epochs: np.ndarray) -> None:
         axes.yaxis.set_major_formatter(EngFormatter(sep=''))
     axes.set_xlabel('epoch', fontsize=7, color=INK, labelpad=1)
     axes.locator_params(axis='x', integer=True)
+    if all((values[np.isfinite(values)] % 1 == 0).all() for values in lines.values()):
+        axes.locator_params(axis='y', integer=True)
     axes.tick_params(labelsize=7, labelcolor=INK, color=GRAY, length=2)
     axes.grid(color='#e4e6e9', linewidth=0.6)
     axes.spines[['top', 'right']].set_visible(False)

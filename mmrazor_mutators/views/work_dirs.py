@@ -95,7 +95,8 @@ def _new_table(title: str, *columns: str) -> Table:
 
 def _table_of_numbers(history: History) -> Table:
     epochs = history.epochs['epoch']
-    title = f'{history.num_epochs} epochs noted, the last is {int(epochs[-1])}'
+    count = history.num_epochs
+    title = f'{count} epoch{"s" * (count != 1)} noted, the last is {int(epochs[-1])}'
     table = _new_table(title, 'what', 'first', 'last', 'course')
     for name in history.epochs:
         values = history.column(name)

@@ -225,6 +225,18 @@ def test_only_the_same_training_has_the_same_fingerprint(whole: Path) -> None:
     assert len({ours, *different}) == len(different) + 1
 
 
+def test_a_network_that_cannot_be_pickled_has_no_fingerprint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model: Any = torch.nn.Linear(2, 3)
+    model.local = lambda: 0
+    monkeypatch.setattr(parts, 'build_model', lambda *_: model)
+    cfg = runs.retraining_config(load_config(NB201))
+    assert parts.fingerprint(cfg, {}) is None
+    model.local = None
+    assert parts.fingerprint(cfg, {}) is not None
+
+
 def test_one_shot_searches_are_compared(tmp_path: Path, monkeypatch: Any) -> None:
     config = str(SMALL['config'])
     changes = {k: v for k, v in SMALL.items() if k != 'config'}

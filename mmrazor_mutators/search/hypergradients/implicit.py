@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..compilation import uncompiled
 from ..guards import buffers_kept
+from ..second_order import differentiable_twice
 from .base import ArchGradient, BilevelProblem, Hypergradient
 from .micro_batches import loss_and_gradient
 from .scaling import inner_product, scaled, times
@@ -47,9 +47,9 @@ class Implicit(Hypergradient):
             )
             direct = filled(grads[: len(arch_params)], arch_params)
             loss_grads = grads[len(arch_params) :]
-            with uncompiled():
-                train_loss = problem.train_loss(train_batch)
-            train_grads = gradients(scaled(problem, train_loss), weights, create_graph=True)
+            with differentiable_twice():
+                train_loss = scaled(problem, problem.train_loss(train_batch))
+                train_grads = gradients(train_loss, weights, create_graph=True)
             # A weight outside of the training loss depends on no architecture parameter.
             vector = filled(
                 [

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ...copies import copy_into
-from ..compilation import uncompiled
 from ..guards import buffers_kept, frozen, get_rng_state, replayed, values_kept
+from ..second_order import differentiable_twice
 from ..virtual_step import pull_back, virtual_step
 from .base import ArchGradient, BilevelProblem, Hypergradient
 from .micro_batches import loss_and_gradient
@@ -88,9 +88,9 @@ def exact_mixed_product(
 
     def product_of(part: Any) -> Tensor:
         nonlocal length
-        with uncompiled():
+        with differentiable_twice():
             loss = scaled(problem, problem.train_loss(part))
-        grads = gradients(loss, problem.weights, create_graph=True)
+            grads = gradients(loss, problem.weights, create_graph=True)
         product, length = inner_product(problem, grads, direction)
         return product
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -70,7 +71,9 @@ def inline_svg(figure: Figure, label: str, prefix: str) -> Markup:
     """
     figure.patch.set_alpha(0)
     text = StringIO()
-    with svg_settings():
+    with svg_settings(), warnings.catch_warnings():
+        # Text is written as text: the browser has the letters that a font here lacks.
+        warnings.filterwarnings('ignore', 'Glyph .* missing', UserWarning)
         figure.savefig(text, format='svg', metadata={'Date': None})
     root = ElementTree.fromstring(_ILLEGAL.sub('', text.getvalue()))
     for element in _cleaned(root):
