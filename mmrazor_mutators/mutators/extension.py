@@ -95,6 +95,15 @@ class Extension(Scheduled):
         """
         return ()
 
+    def figures(self, mutator: Any, subnet: Subnet | None) -> Mapping[str, Any]:
+        """Return numbers that a monitor notes after an epoch, ``{name: number}``.
+
+        Args:
+            mutator: Prepared.
+            subnet: What would be found now, if that can be said.
+        """
+        return {}
+
     def before_step(self, search: Any, train_batch: Any, arch_batch: Any) -> None:
         """Act before a search step.
 
