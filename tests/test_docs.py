@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from processes import python
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.searchable.rules import KINDS
@@ -89,8 +88,7 @@ def test_distributed() -> None:
 
 
 def test_the_list_of_algorithms_is_up_to_date() -> None:
-    command = [sys.executable, str(DOCS / 'generate.py'), '--check']
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = python(str(DOCS / 'generate.py'), '--check')
     assert result.returncode == 0, result.stderr
 
 
