@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from mmengine.hooks import Hook
 
 from ..durable import write_durably
 from ..errors import ConfigError, NASError
-from ..mutables import load_subnet
+from ..mutables import dump_subnet, load_subnet
+from ..typing import Subnet
 from .checkpoints import RUN_NUMBER
 
-__all__ = ['BeginHook', 'check_same_run', 'config_text']
+__all__ = ['BeginHook', 'check_same_run', 'config_text', 'decisive_values', 'values_of']
 
 _FILE = 'config.py'
 _DECISIVE = (
@@ -35,6 +36,18 @@ _DECISIVE = (
     'auto_scale_lr',
 )
 """What decides on the numbers of a run, but for how long it is."""
+
+_TO_THE_END = (
+    'train_cfg',
+    'custom_hooks',
+    'load_from',
+    'test_dataloader',
+    'test_cfg',
+    'test_evaluator',
+)
+"""What decides on the result of a run beside its numbers up to some step."""
+
+_GO_ON = 'go on nevertheless with --resume-changed, or begin anew without --resume'
 
 _WHEREABOUTS = {
     'num_workers',
@@ -55,9 +68,14 @@ class BeginHook(Hook):
     Args:
         work_dir: Where to.
         text: Of the config; see :func:`config_text`.
+
+    Attributes:
+        subnet: What is trained, for ``subnet.yaml``; ``None`` for a search.
     """
 
     priority = 'VERY_HIGH'
+
+    subnet: Subnet | None = None
 
     def __init__(self, work_dir: Path, text: str) -> None:
         self._path, self._text = work_dir / _FILE, text
@@ -65,6 +83,8 @@ class BeginHook(Hook):
     def before_train(self, runner: Any = None) -> None:
         """Write it; what an earlier run left there is replaced in one go."""
         if is_main_process():
+            if self.subnet is not None:  # First, as the config tells that a run was begun.
+                dump_subnet(self.subnet, self._path.with_name('subnet.yaml'))
             write_durably(self._path, self._text)
 
 
@@ -86,7 +106,14 @@ def config_text(cfg: Config) -> str:
         ) from error
 
 
-def check_same_run(work_dir: Path, cfg: Config, subnet: Any = None) -> None:
+def check_same_run(
+    work_dir: Path,
+    cfg: Config,
+    subnet: Any = None,
+    *,
+    to_the_end: bool = False,
+    hint: str = _GO_ON,
+) -> None:
     """Refuse to go on with a run by a config that decides otherwise.
 
     How long a run is, what it logs, where its data lies and which steps it skips may change.
@@ -95,6 +122,8 @@ def check_same_run(work_dir: Path, cfg: Config, subnet: Any = None) -> None:
         work_dir: Of the run.
         cfg: To go on with.
         subnet: That is retrained, if one is.
+        to_the_end: Whether its length, its hooks and its test may not change either.
+        hint: What to do if it is another one.
 
     Raises:
         ConfigError: What differs.
@@ -107,16 +136,15 @@ def check_same_run(work_dir: Path, cfg: Config, subnet: Any = None) -> None:
     with suppress(OSError):
         if (work_dir / RUN_NUMBER).stat().st_mtime_ns > written:
             return  # It is that of an earlier run; this one was ended before it wrote its own.
-    hint = 'go on nevertheless with --resume-changed, or begin anew without --resume'
     try:
-        before = _values_of(ast.parse(text))
-        now = _values_of(ast.parse(config_text(cfg)))
-    except (SyntaxError, ValueError, RecursionError) as error:
+        before, now = values_of(text), values_of(config_text(cfg))
+    except ValueError as error:
         raise ConfigError(
             f'The config {str(work_dir / _FILE)!r} of the run is not as it was written, so '
             f'that it cannot be told whether it is the same run: {error}; {hint}'
         ) from error
-    differing = list(_differences(_decisive(before), _decisive(now), ''))
+    paths = _paths(to_the_end)
+    differing = list(_differences(_decisive(before, paths), _decisive(now, paths), ''))
     if subnet is not None and _other_subnet(work_dir, subnet):
         differing.append('the subnet')
     if differing:
@@ -126,6 +154,17 @@ def check_same_run(work_dir: Path, cfg: Config, subnet: Any = None) -> None:
             f'The run in {str(work_dir)!r} was begun otherwise: {shown}. It would be another '
             f'run: {hint}'
         )
+
+
+def decisive_values(cfg: Config) -> dict[str, Any]:
+    """Return all entries of a config that decide on the numbers of a run and its test."""
+    return _decisive(values_of(config_text(cfg)), _paths(to_the_end=True))
+
+
+def _paths(to_the_end: bool) -> list[str]:
+    if not to_the_end:
+        return [*_DECISIVE]
+    return [*(path for path in _DECISIVE if path.split('.')[0] != 'train_cfg'), *_TO_THE_END]
 
 
 def _other_subnet(work_dir: Path, subnet: Mapping[str, Any]) -> bool:
@@ -140,13 +179,23 @@ def _other_subnet(work_dir: Path, subnet: Mapping[str, Any]) -> bool:
     return chosen[0] != chosen[1]
 
 
-def _values_of(tree: ast.Module) -> dict[str, Any]:
-    """Return what the text of a config assigns, without running it."""
+def values_of(text: str) -> dict[str, Any]:
+    """Return what the text of a config assigns, without running it.
+
+    Raises:
+        ValueError: It is no Python, or does anything but assign.
+
+    >>> values_of('randomness = dict(seed=0)')
+    {'randomness': {'seed': 0}}
+    """
     values = {}
-    for line in tree.body:
-        if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
-            raise ValueError(f'line {line.lineno} is no assignment')
-        values[line.targets[0].id] = _value_of(line.value)
+    try:
+        for line in ast.parse(text).body:
+            if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
+                raise ValueError(f'line {line.lineno} is no assignment')
+            values[line.targets[0].id] = _value_of(line.value)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(str(error)) from error
     return values
 
 
@@ -158,15 +207,15 @@ def _value_of(node: ast.expr) -> Any:
         return dict(zip(keys, map(_value_of, node.values), strict=True))
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value_of(entry) for entry in node.elts]
-    if isinstance(node, ast.Constant):
-        return node.value
-    # Numbers below 0, infinities and what has no literal: the text tells.
-    return ast.unparse(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:  # Infinities and what else has no literal: the text tells.
+        return ast.unparse(node)
 
 
-def _decisive(cfg: Mapping[str, Any]) -> dict[str, Any]:
+def _decisive(cfg: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
     found = {}
-    for path in _DECISIVE:
+    for path in paths:
         value: Any = cfg
         for key in path.split('.'):
             value = value.get(key) if isinstance(value, Mapping) else None

@@ -13,6 +13,7 @@ from .expected_cost import (
 )
 from .gates import draw_one_hot, draw_pair, keep_mass, pair_gates, score_gates
 from .local_averages import has_risen, local_averages
+from .paired import Estimate, Interval, estimate, paired_interval
 from .penalties import absolute_sum, choice_entropy, half_squared_norm, log_partition
 from .reinmax import reinmax, reinmax_gates
 from .relaxations import gumbel_noise, gumbel_softmax, one_hot_argmax, straight_through
@@ -24,6 +25,8 @@ from .stages import Stage, decaying_dropout_rate, first_epoch, stages_until
 from .zero_one import zero_one_l1, zero_one_l2
 
 __all__ = [
+    'Estimate',
+    'Interval',
     'Stage',
     'absolute_sum',
     'channel_shuffle',
@@ -36,6 +39,7 @@ __all__ = [
     'dirichlet_sample',
     'draw_one_hot',
     'draw_pair',
+    'estimate',
     'expected_cost',
     'exponential_schedule',
     'exponentiated_gradient',
@@ -55,6 +59,7 @@ __all__ = [
     'make_divisible',
     'one_hot_argmax',
     'pair_gates',
+    'paired_interval',
     'reinmax',
     'reinmax_gates',
     'rejoin_channels',

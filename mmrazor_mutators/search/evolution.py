@@ -169,6 +169,10 @@ class Evolution:
         pool = {} if self.finished else self._generation()
         if key not in pool or key in self._scores:
             raise InputError(f'No score of {candidate!r} was asked for')
+        self._take(key, score)
+
+    def _take(self, key: str, score: float) -> None:
+        pool = self._generation()
         self._scores[key] = float(score)
         if len(self._scores) == len(pool):
             self._remember(
@@ -197,25 +201,16 @@ class Evolution:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where :meth:`state_dict` was called, with more generations if one likes.
 
+        All generations are drawn again, from the scores that the state has; so it has to
+        be the state of just this evolution.
+
         Raises:
-            ConfigError: The state of an evolution with other options, or of
+            ConfigError: A state with a field of another type, of other options, or of
                 another space; nothing is loaded then.
         """
-        epoch, before, within = load_evolution(self, state)
         kept = vars(self).copy()
-        self.evaluated, self._known, self._scores, self._pool = [], set(), {}, None
-        self.epoch = epoch
-        self._remember(before)
         try:
-            pool = self._generation() if epoch < self.max_epoch else {}
-            for entry in within:
-                key = self.key_of(entry.candidate)
-                if key not in pool:
-                    raise ConfigError(
-                        'The state is not of this search space: it has scored '
-                        f'{entry.candidate!r}, which was not asked for in its generation'
-                    )
-                self._scores[key] = entry.score
+            load_evolution(self, state)
         except BaseException:
             vars(self).update(kept)
             raise

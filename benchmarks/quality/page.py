@@ -1,0 +1,218 @@
+"""docs/quality.md, from the file of results: tables, and what was not run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from mmrazor_mutators.functional import estimate, paired_interval
+
+from .baselines import RESIDUAL_CELL
+from .methods import BASELINES, METHODS
+from .prose import HEAD, READING
+from .results import ROOT, Row
+from .settings import DATA, SIZES, SPACES
+from .table import TABLES, accuracies, alike, cell_of, whole
+
+__all__ = ['PAGE', 'page_of']
+
+PAGE = ROOT / 'docs' / 'quality.md'
+
+# Test accuracy on CIFAR-10 after a search on it, as the authors report it.
+PUBLISHED = {
+    'DARTS': 54.30,
+    'GDAS': 93.61,
+    'PC-DARTS': 93.41,
+    'DrNAS': 94.36,
+    'beta-DARTS': 94.36,
+    'DARTS-': 93.80,
+}
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Return mean and sample standard deviation.
+
+    >>> spread([1.0, 2.0])
+    '1.50 ± 0.71'
+    >>> spread([1.0])
+    '1.00'
+    """
+    mean, deviation = estimate(values)
+    if mean is None:
+        return ''
+    return f'{mean:.{digits}f}' + ('' if deviation is None else f' ± {deviation:.{digits}f}')
+
+
+def difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
+    """Return the mean difference with its 95% interval.
+
+    >>> difference([95.0, 96.0, 97.0], [94.0, 96.0, 95.0])
+    '+1.00 (-1.48 to +3.48)'
+    """
+    mean, low, high, _ = paired_interval(ours, theirs)
+    return f'{mean:+.2f}' + ('' if low is None else f' ({low:+.2f} to {high:+.2f})')
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table of which the first row is the head."""
+    head, *others = rows
+    lines = [head, ['---'] * len(head), *others]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
+
+
+def page_of(rows: Sequence[Row]) -> str:
+    """Return the page."""
+    parts = [HEAD]
+    for size in ('default', 'large'):
+        mine = [row for row in rows if row['size'] == size]
+        if not mine:
+            continue
+        parts.append(
+            f'## {"A night on two cores" if size == "default" else "The larger size"}\n'
+        )
+        for data, title in DATA.items():
+            cells = [
+                row for row in mine if (row['space'], row['data']) == ('nasbench201', data)
+            ]
+            if cells:
+                parts += [f'### Cells searched on {title}, looked up\n', looked_up(cells)]
+        for space, name in SPACES.items():
+            for data, title in DATA.items():
+                trained = [
+                    row
+                    for row in mine
+                    if (row['space'], row['data']) == (space, data) and 'accuracy' in row
+                ]
+                if trained:
+                    parts += [f'### {name} on {title}, retrained\n', retrained(trained)]
+        parts.append(circumstances_of(mine))
+    parts += ['## What was not run\n', not_run(rows), READING]
+    return '\n'.join(parts)
+
+
+def looked_up(rows: Sequence[Row]) -> str:
+    """Return the table of what NAS-Bench-201 says of the cells found."""
+    random = fmean(whole('cifar10', without_none=True))
+    table = [
+        [
+            'method',
+            'seeds',
+            *TABLES.values(),
+            'CIFAR-10 minus random cells, 95%',
+            'minus those of equal size, 95%',
+            'published',
+            'CPU s',
+            'MiB',
+            "Kendall's tau: logits",
+            'paths',
+            'recalibrated',
+        ]
+    ]
+    for method in (*METHODS, *BASELINES):
+        mine = [row for row in rows if row['method'] == method and 'cell' in row]
+        if not mine:
+            continue
+        values = {name: [accuracies(row['cell'])[name] for row in mine] for name in TABLES}
+        tau = [row.get('kendall', {}) for row in mine]
+        table.append(
+            [
+                method,
+                seeds_of(mine),
+                *(spread(values[name]) for name in TABLES),
+                difference(values['cifar10'], [random] * len(mine)),
+                difference(values['cifar10'], [alike(row['cell']) for row in mine]),
+                f'{PUBLISHED[method]:.2f}' if method in PUBLISHED else '',
+                spread([row['search_cpu_seconds'] for row in mine], 0),
+                f'{fmean([row["peak_mib"] for row in mine]):.0f}',
+                *(
+                    spread([each[kind] for each in tau if each.get(kind) is not None])
+                    for kind in ('logits', 'paths', 'recalibrated')
+                ),
+            ]
+        )
+    width = len(table[0])
+    for title, without in (
+        ('all 4,096 cells without `none`', True),
+        ('all 15,625 cells', False),
+    ):
+        means = [f'{fmean(whole(name, without_none=without)):.2f}' for name in TABLES]
+        table.append([title, '', *means, *[''] * (width - 5)])
+    for title, digits in (('six 3x3 convolutions', '333333'), ('ResNet', RESIDUAL_CELL)):
+        found = accuracies(cell_of(digits))
+        table.append(
+            [title, '', *(f'{found[name]:.2f}' for name in TABLES), *[''] * (width - 5)]
+        )
+    best = [f'{whole(name)[-1]:.2f}' for name in TABLES]
+    table.append(['the best of each', '', *best, *[''] * (width - 5)])
+    return markdown(table)
+
+
+def retrained(rows: Sequence[Row]) -> str:
+    """Return the table of accuracies after an equal training from scratch."""
+    table = [
+        ['method', 'seeds', 'accuracy', 'random networks', 'difference, 95%', 'parameters']
+        + ['of the random ones', 'search, CPU s', 'MiB']
+    ]
+    for method in (*METHODS, *BASELINES):
+        mine = [row for row in rows if row['method'] == method]
+        if not mine:
+            continue
+        ours = [row['accuracy'] for row in mine]
+        theirs = [fmean(row['random_accuracies']) for row in mine if 'random_accuracies' in row]
+        sizes = [n for row in mine for n in row.get('random_parameters', ())]
+        paired = len(theirs) == len(ours)
+        seconds = [row['search_cpu_seconds'] for row in mine if 'search_cpu_seconds' in row]
+        peaks = [row['peak_mib'] for row in mine if 'peak_mib' in row]
+        table.append(
+            [
+                method,
+                seeds_of(mine),
+                spread(ours),
+                spread(theirs),
+                difference(ours, theirs) if paired else '',
+                f'{fmean([row["parameters"] for row in mine]):,.0f}',
+                f'{fmean(sizes):,.0f}' if sizes else '',
+                spread(seconds, 0),
+                f'{fmean(peaks):.0f}' if peaks else '',
+            ]
+        )
+    return markdown(table)
+
+
+def seeds_of(rows: Sequence[Row]) -> str:
+    """Return which seeds were run."""
+    return ', '.join(str(seed) for seed in sorted(row['seed'] for row in rows))
+
+
+def circumstances_of(rows: Sequence[Row]) -> str:
+    """Say when, where and with which code the rows were made."""
+
+    def all_of(name: str) -> str:
+        return ', '.join(sorted({str(row[name]) for row in rows}))
+
+    return (
+        f'Measured on {all_of("date")} by commits {all_of("commit")}, on '
+        f'{all_of("processor")}, {all_of("threads")} thread, torch {all_of("torch")}.\n'
+    )
+
+
+def not_run(rows: Sequence[Row]) -> str:
+    """Return the table of what is missing, by space and data."""
+    done: dict[tuple[Any, ...], Row] = {
+        tuple(row[key] for key in ('size', 'space', 'data', 'method', 'seed')): row
+        for row in rows
+    }
+    table = [['size', 'space', 'data', 'searched', 'orders compared', 'trained', 'of']]
+    for name in ('default', 'large'):
+        for space in SPACES:
+            for data in DATA:
+                mine = [
+                    done.get((name, space, data, method, seed), {})
+                    for method in (*METHODS, *BASELINES)
+                    for seed in SIZES[name].seeds
+                ]
+                fields = ('search_cpu_seconds', 'kendall', 'accuracy')
+                counts = [str(sum(field in row for row in mine)) for field in fields]
+                table.append([name, SPACES[space], DATA[data], *counts, str(len(mine))])
+    return markdown(table)

