@@ -19,12 +19,13 @@ class NotebookParser(MystParser):
 
     def parse(self, inputstring: str, document: nodes.document) -> None:
         """Parse the cells one after the other."""
-        folder = Path(self.env.app.outdir) / '_images'
+        env = document.settings.env
+        folder = Path(env.app.outdir) / '_images'
         cells = json.loads(inputstring)['cells']
         blocks = [
             block
             for number, cell in enumerate(cells)
-            for block in _blocks_of(cell, f'{self.env.docname}_{number}', folder)
+            for block in _blocks_of(cell, f'{env.docname}_{number}', folder)
         ]
         super().parse('\n\n'.join(blocks) + '\n', document)
 
