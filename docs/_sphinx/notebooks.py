@@ -52,7 +52,8 @@ def _output(output: dict[str, Any], name: str, folder: Path) -> Iterator[str]:
             yield _raw(f'<img alt="what the cell shows" src="_images/{name}.{ending}">')
             return
     if 'text/html' in kinds:
-        yield _raw(f'<div class="table-wrapper">{kinds["text/html"]}</div>')
+        html = kinds['text/html'].replace('<table>', '<table class="docutils">')
+        yield _raw(f'<div class="table-wrapper">{html}</div>')
         return
     text = kinds.get('text/plain') or ''.join(output.get('text', []))
     if text.strip():
