@@ -66,7 +66,7 @@ def test_a_notebook_is_a_page(tmp_path: Path) -> None:
         {'output_type': 'display_data', 'data': {'image/png': png, 'text/plain': ['<Figure>']}},
         {
             'output_type': 'execute_result',
-            'data': {'text/html': ['<table><b>cell</b></table>']},
+            'data': {'text/html': ['<table>1</table>']},
         },
         {'output_type': 'execute_result', 'data': {'text/plain': ['12']}},
     ]
