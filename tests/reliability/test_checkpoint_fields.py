@@ -175,6 +175,7 @@ def history(**attributes: Any) -> Any:
             'many numbers as count',
         ),
         (('message_hub', 'log_scalars', 'x'), history(_count_history=3), 'as many numbers'),
+        (('message_hub', 'log_scalars', 3), HistoryBuffer([1.0], [1]), 'a str, but got 3'),
         (('message_hub', 'resumed_keys', 'train/loss'), None, 'True or False, but got None'),
     ],
 )
