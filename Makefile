@@ -14,7 +14,8 @@ BIN_MMCV1 := $(VENV_MMCV1)/bin
 INSTALLED_MMCV1 := $(VENV_MMCV1)/.installed
 CONFIG := configs/darts/digits.py
 
-.PHONY: help install install-mmcv1 run example test test-avx2 test-slow lint format docs clean
+.PHONY: help install install-mmcv1 run example test test-avx2 test-mmcv1 test-slow lint format \
+	docs site clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -46,6 +47,9 @@ test-avx2: $(INSTALLED)  ## Run the tests of everything that computes, as withou
 	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest $(PYTEST_ARGS) \
 		tests/algorithms tests/architectures tests/kernels tests/ops tests/search
 
+test-mmcv1: $(INSTALLED) $(INSTALLED_MMCV1)  ## Run the tests of the core on mmcv 1.x
+	$(BIN)/python -m pytest -m 'slow or not slow' $(PYTEST_ARGS) tests/hosts/test_mmcv1.py
+
 test-slow: $(INSTALLED)  ## Run the tests that take minutes
 	$(BIN)/python -m pytest -m slow --timeout 3600 $(PYTEST_ARGS)
 
@@ -58,11 +62,14 @@ format: $(INSTALLED)  ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(INSTALLED)  ## Write the page of algorithms from docstrings and configs
+docs: $(INSTALLED)  ## Write what the pages have from docstrings and configs
 	$(BIN)/python docs/generate.py
 
+site: $(INSTALLED)  ## Make a site of the docs, to open at docs/_build/html/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html
+
 clean:  ## Remove the virtual environments and every cache; keep work_dirs
-	rm -rf $(VENV) $(VENV_MMCV1) build dist ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV_MMCV1) build dist docs/_build docs/api ./*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find mmrazor_mutators configs tests -name __pycache__ -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.py pyproject.toml constraints.txt mmrazor_mutators/version.py

@@ -108,31 +108,21 @@ def _alarm(*_: Any) -> None:
     raise _TooLong
 
 
-def run(cfg: dict[str, Any]) -> tuple[int, str]:
-    """Search by a config as the command line does; return its status and what it said."""
-    from unittest import mock
-
+def ending(words: list[str]) -> tuple[int, str]:
+    """Run the command line in this process; return its status and what it said."""
     import torch
-    from mmengine.config import Config
 
     from mmrazor_mutators import cli
 
     torch.set_num_threads(1)
-    errors, output = io.StringIO(), io.StringIO()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    errors = io.StringIO()
+    with warnings.catch_warnings():
         warnings.simplefilter('ignore')
-        path = Path(folder, 'config.py')
-        path.write_text('')
         signal.signal(signal.SIGALRM, _alarm)
         signal.alarm(SECONDS)
         try:
-            # The dict itself: not all that a config may hold can be written as text.
-            with (
-                mock.patch.object(Config, 'fromfile', side_effect=lambda _: Config(cfg)),
-                contextlib.redirect_stderr(errors),
-                contextlib.redirect_stdout(output),
-            ):
-                status = cli.main(['search', str(path), '--work-dir', f'{folder}/work'])
+            with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(io.StringIO()):
+                status = cli.main(words)
         except _TooLong:
             return -1, f'took more than {SECONDS} seconds'
         except BaseException as error:  # What must not happen at all.
@@ -140,6 +130,20 @@ def run(cfg: dict[str, Any]) -> tuple[int, str]:
         finally:
             signal.alarm(0)
     return status, errors.getvalue().strip()
+
+
+def run(cfg: dict[str, Any]) -> tuple[int, str]:
+    """Search by a config as the command line does; return its status and what it said."""
+    from unittest import mock
+
+    from mmengine.config import Config
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, 'config.py')
+        path.write_text('')
+        # The dict itself: not all that a config may hold can be written as text.
+        with mock.patch.object(Config, 'fromfile', side_effect=lambda _: Config(cfg)):
+            return ending(['search', str(path), '--work-dir', f'{folder}/work'])
 
 
 def cases(count: int, seed: int) -> Iterator[tuple[str, dict[str, Any], str]]:

@@ -64,14 +64,15 @@ def kill(kind: str, folder: Path, seconds: float, draw: random.Random, whole: An
         code = end_of(process)
         # Before the run listens, a signal ends the process as it does any other.
         if code not in (0, -number, 128 + number):
-            raise SystemExit(f'{kind}: exit code {code} after {number}\n{out.read_text()}')
-        if code == 128 + number and 'Go on with: ' not in out.read_text():
-            raise SystemExit(f'{kind}: nothing said\n{out.read_text()}')
+            raise AssertionError(f'exit code {code} after {number}\n{out.read_text()}')
+        how = 'Go on with: ' if any(work_dir.rglob('*.pth')) else 'Start again with: '
+        if code == 128 + number and how not in out.read_text():
+            raise AssertionError(f'it does not say {how!r}\n{out.read_text()}')
     begun = (work_dir / 'config.py').exists()
     code = end_of(begin(arguments(kind, work_dir, *(['--resume'] if begun else [])), out))
     text = out.read_text()
     if code != 0:
-        raise SystemExit(f'{kind}: does not go on\n{text}')
+        raise AssertionError(f'does not go on, exit code {code}\n{text}')
     assert_same(result_of(work_dir), whole, text)
     shutil.rmtree(work_dir)
     if not begun:
@@ -80,6 +81,18 @@ def kill(kind: str, folder: Path, seconds: float, draw: random.Random, whole: An
         if f'goes on from {what}' in text:
             return f'{what.rstrip("_").removesuffix(".pth")}'
     return 'no checkpoint yet'
+
+
+def tried(kind: str, folder: Path, seconds: float, draw: random.Random, whole: Any) -> str:
+    """Return what :func:`kill` returns, or ``'FAILED'`` with the run kept for a look."""
+    try:
+        return kill(kind, folder, seconds, draw, whole)
+    except AssertionError as error:
+        kept = tempfile.mkdtemp(prefix='killed-')
+        if (folder / 'run').exists():
+            shutil.move(folder / 'run', kept)
+        print(f'{kind}: {error}\n{kept} holds what the run left', flush=True)
+        return 'FAILED'
 
 
 def damage(work_dir: Path, flips: int, draw: random.Random) -> collections.Counter[str]:
@@ -138,7 +151,7 @@ def main() -> None:
     Digits('weights')
 
     draw = random.Random(args.seed)
-    total = 0
+    total: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as name:
         for number, kind in enumerate(KINDS):
             folder = Path(name, str(number))
@@ -151,14 +164,19 @@ def main() -> None:
             whole = result_of(folder / 'whole')
             count = args.count // len(KINDS) + (number < args.count % len(KINDS))
             found = collections.Counter(
-                kill(kind, folder, seconds, draw, whole) for _ in range(count)
+                tried(kind, folder, seconds, draw, whole) for _ in range(count)
             )
-            total += count
+            total.update(found)
+            same = count - found['FAILED']
             shown = ', '.join(f'{value} {what}' for what, value in found.most_common())
-            print(f'{kind}: {count} ended, all came to the same result ({shown})', flush=True)
-        print(f'{total} in all')
+            print(
+                f'{kind}: {count} ended, {same} came to the same result ({shown})', flush=True
+            )
+        print(f'{total.total()} in all', flush=True)
         for what, value in sorted(damage(Path(name, '0', 'whole'), args.damages, draw).items()):
             print(f'{value} {what}')
+            total['FAILED'] += value * ('TAKEN' in what or 'LOADED' in what)
+    sys.exit(1 if total['FAILED'] else 0)
 
 
 if __name__ == '__main__':

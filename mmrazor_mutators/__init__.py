@@ -88,6 +88,7 @@ __all__ = [
     'RandomMutator',
     'ReinMaxMutator',
     'SNASMutator',
+    'SearchMonitor',
     'SearchableMobileNet',
     'SearchableShuffleNetV2',
     'SkipDropout',
@@ -111,6 +112,7 @@ __all__ = [
     'suggest_rules',
     'summary',
     'write_network',
+    'write_report',
 ]
 
 

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+from .cli_compare import add_compare_verb
 from .cli_costs import add_cost_verbs
 from .version import __version__
 
@@ -46,10 +47,12 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
         sub.add_argument('--traceback', action='store_true', help='show where an error arose')
         return sub
 
-    def job(name: str, summary: str) -> Any:
+    def job(name: str, summary: str, count: str | None = None) -> Any:
         sub = verb(name, summary)
         sub.set_defaults(needs_runner=True)
-        sub.add_argument('config', help='a config file, such as configs/darts/digits.py')
+        sub.add_argument(
+            'config', nargs=count, help='a config file, such as configs/darts/digits.py'
+        )
         sub.add_argument(
             '--cfg-options',
             nargs='+',
@@ -75,7 +78,18 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
             '--launcher', choices=('none', 'pytorch'), default='none', help='under torchrun'
         )
 
-    training(job('search', 'search an architecture, and write it as subnet.yaml'))
+    sub = job('search', 'search an architecture, and write it as subnet.yaml')
+    sub.add_argument(
+        '--tensorboard', action='store_true', help='note each epoch for TensorBoard as well'
+    )
+    sub.add_argument(
+        '--measure',
+        type=_count,
+        default=0,
+        metavar='N',
+        help='measure supernet and network read off in every N-th epoch',
+    )
+    training(sub)
     sub = job('retrain', 'train the network found from scratch, and test it')
     sub.add_argument('--subnet', required=True, metavar='FILE', help='written by search')
     sub.add_argument(
@@ -97,13 +111,27 @@ def build_parser(run: Mapping[str, Verb]) -> argparse.ArgumentParser:
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
     add_cost_verbs(job)
-    sub = verb('show', 'print or draw the cells of a subnet, or print results.json')
-    sub.add_argument('file', help='a subnet file, or the results.json of retrain')
-    sub.add_argument('--out', metavar='FILE', help='a picture: .png, .svg or .pdf')
+    add_compare_verb(job, _count)
+    sub = verb('show', 'show how a search fares, a subnet, or what a retraining ended with')
+    sub.add_argument(
+        'file', help='a work directory of search, a subnet file, or the results.json of retrain'
+    )
+    sub.add_argument(
+        '--out', metavar='FILE', help='a picture: .png, .svg or .pdf; or a folder for several'
+    )
     sub.add_argument(
         '--config', help='of the search: shows all layers of the network, with what they cost'
     )
     sub.add_argument('--input-shape', nargs=3, type=int, metavar=('C', 'H', 'W'))
+    sub = verb('report', 'write a work directory as one page of HTML')
+    sub.set_defaults(needs_runner=True)
+    sub.add_argument('work_dir', help='of search, retrain or front; also while it runs')
+    sub.add_argument('--out', metavar='FILE', help='by default report.html in the directory')
+    sub.add_argument(
+        '--data-only',
+        action='store_true',
+        help='build nothing that its config names: no picture of layers, no multiply-adds',
+    )
     sub = verb('list', 'list the parts that a config can name')
     sub.add_argument('kind', nargs='?', help='such as mutators; all kinds by default')
     sub.add_argument('pattern', nargs='?', help="such as 'Darts*'")

@@ -1,4 +1,4 @@
-"""The command line: search, retrain, export, profile, front, show, list, migrate."""
+"""The command line: one function for each verb."""
 
 from __future__ import annotations
 
@@ -11,68 +11,16 @@ import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from .arguments import build_parser
 from .blame import in_worker, of_loader, one_line, place_of
+from .cli_compare import run_compare
 from .cli_costs import run_front, run_profile
+from .cli_jobs import rank, run_retrain, run_search, say, set_seed, work_dir_of
 from .errors import NASError, RankLostError
 from .interrupts import ending_at_once
 
 __all__ = ['main']
-
-
-def _search(args: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from .engine.config import load_config
-    from .engine.jobs import search
-    from .views.describe import subnet_table
-
-    cfg = load_config(args.config, args.cfg_options)
-    _seed(cfg, args.seed)
-    work_dir = _work_dir(args, cfg)
-    console = Console()
-    subnet = search(cfg, work_dir, **_resuming(args), launcher=args.launcher, console=console)
-    if _rank() == 0:
-        console.print(subnet_table(subnet))
-        path = shlex.quote(str(work_dir / 'subnet.yaml'))
-        config = shlex.quote(str(work_dir / 'config.py'))
-        console.print(f'Found: {path}', soft_wrap=True, highlight=False, markup=False)
-        _say(f'Train it:  mmrazor-mutators retrain {config} --subnet {path}')
-        _say(f'Draw it:   mmrazor-mutators show {path} --out cells.png')
-
-
-def _retrain(args: argparse.Namespace) -> None:
-    from rich.console import Console
-
-    from .engine.config import load_config
-    from .engine.jobs import retrain
-    from .mutables import load_subnet
-    from .views.report import results_table
-
-    cfg = load_config(args.config, args.cfg_options)
-    _seed(cfg, args.seed)
-    subnet = load_subnet(args.subnet)
-    work_dir = _work_dir(args, cfg, 'retrain')
-    console = Console()
-    results = retrain(
-        cfg,
-        subnet,
-        work_dir,
-        compare_random=args.compare_random,
-        **_resuming(args),
-        launcher=args.launcher,
-        console=console,
-    )
-    if _rank() == 0:
-        console.print(results_table(results))
-        config, subnet_file = shlex.quote(args.config), shlex.quote(args.subnet)
-        checkpoint = shlex.quote(str(work_dir / 'last.pth'))
-        _say(
-            f'Export it: mmrazor-mutators export {config} --subnet {subnet_file} '
-            f'--checkpoint {checkpoint} --out found.pt'
-        )
 
 
 def _export(args: argparse.Namespace) -> None:
@@ -85,15 +33,15 @@ def _export(args: argparse.Namespace) -> None:
     out = Path(args.out)
     net = export(cfg, load_subnet(args.subnet), Path(args.checkpoint), out, args.input_shape)
     size = out.stat().st_size / 2**20
-    _say(f'Wrote {out}: {count_parameters(net):,} parameters, {size:.2f} MiB')
+    say(f'Wrote {out}: {count_parameters(net):,} parameters, {size:.2f} MiB')
 
 
 def _front(args: argparse.Namespace) -> None:
     from .engine.config import load_config
 
     cfg = load_config(args.config, args.cfg_options)
-    _seed(cfg, args.seed)
-    run_front(args, cfg, _work_dir(args, cfg, 'front'))
+    set_seed(cfg, args.seed)
+    run_front(args, cfg, work_dir_of(args, cfg, 'front'))
 
 
 def _show(args: argparse.Namespace) -> None:
@@ -102,6 +50,11 @@ def _show(args: argparse.Namespace) -> None:
     from .mutables import load_subnet
     from .views.describe import subnet_table
 
+    if os.path.isdir(args.file):
+        from .cli_network import show_work_dir
+
+        show_work_dir(args)
+        return
     if args.file.endswith('.json') and args.out is None:
         from .views.report import load_results, results_table
 
@@ -119,7 +72,13 @@ def _show(args: argparse.Namespace) -> None:
     from .views.draw import draw_subnet
 
     draw_subnet(subnet, args.out)
-    _say(f'Wrote {args.out}')
+    say(f'Wrote {args.out}')
+
+
+def _report(args: argparse.Namespace) -> None:
+    from .views.page import write_report
+
+    say(f'Wrote {write_report(args.work_dir, args.out, build=not args.data_only)}')
 
 
 def _list(args: argparse.Namespace) -> None:
@@ -137,7 +96,7 @@ def _list(args: argparse.Namespace) -> None:
     with console.capture() as capture:
         console.print(table)
     for line in filter(str.strip, capture.get().splitlines()):
-        _say(line.rstrip())
+        say(line.rstrip())
 
 
 def _migrate(args: argparse.Namespace) -> None:
@@ -148,21 +107,13 @@ def _migrate(args: argparse.Namespace) -> None:
         print(text, end='', flush=True)
     else:
         write_text(args.out, text)
-        _say(f'Wrote {args.out}')
+        say(f'Wrote {args.out}')
     for note in notes:
         _complain(f'note: {note}')
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
 def _complain(message: str) -> None:
     print(' '.join(message.split()), file=sys.stderr, flush=True)
-
-
-def _rank() -> int:
-    return int(os.environ.get('RANK', '0'))
 
 
 def _how_to_go_on(args: argparse.Namespace, words: list[str]) -> str:
@@ -177,34 +128,15 @@ def _how_to_go_on(args: argparse.Namespace, words: list[str]) -> str:
     return f'Go on with: {again}'
 
 
-def _resuming(args: argparse.Namespace) -> dict[str, Any]:
-    changed = args.resume_changed
-    return {'resume': args.resume or changed, 'resume_changed': changed}
-
-
-def _seed(cfg: Any, seed: int | None) -> None:
-    if seed is not None:
-        cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
-
-
-def _work_dir(args: argparse.Namespace, cfg: Any, *parts: str) -> Path:
-    config = Path(args.config)
-    if args.work_dir is not None:
-        args.begun_in = Path(args.work_dir)
-    elif cfg.get('work_dir'):
-        args.begun_in = Path(cfg.work_dir, *parts)
-    else:
-        args.begun_in = Path('work_dirs', config.parent.name, config.stem, *parts)
-    return args.begun_in
-
-
 _VERBS = {
-    'search': _search,
-    'retrain': _retrain,
+    'search': run_search,
+    'retrain': run_retrain,
     'export': _export,
     'profile': run_profile,
     'front': _front,
+    'compare': run_compare,
     'show': _show,
+    'report': _report,
     'list': _list,
     'migrate': _migrate,
 }
@@ -216,7 +148,9 @@ _MODULES = {
     'export': ('.engine.exporting',),
     'profile': ('.engine.costing',),
     'front': ('.engine.costing', '.views.front'),
+    'compare': ('.engine.comparing', '.views.comparison'),
     'show': ('.mutables',),
+    'report': ('.engine.jobs', '.views.page'),
     'migrate': ('.migration.migrate',),
 }
 """What takes seconds to import, for each verb."""
@@ -252,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as error:
         words = [*(sys.argv[1:] if arguments is None else arguments)]
         what = str(error) or 'ended by SIGINT; what was written stays'
-        if _rank() == 0:
+        if rank() == 0:
             _complain(f'{what}. {_how_to_go_on(args, words)}')
         return 128 + int(getattr(error, 'number', 2))
     except BrokenPipeError:

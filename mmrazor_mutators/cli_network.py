@@ -1,4 +1,4 @@
-"""The verb ``show`` for a network of a config: all of its layers."""
+"""The verb ``show`` for a network of a config, layer by layer, and for a work directory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from .typing import Subnet
 
-__all__ = ['show_network']
+__all__ = ['show_network', 'show_work_dir']
 
 
 def show_network(args: argparse.Namespace, subnet: Subnet) -> None:
@@ -33,3 +33,29 @@ def show_network(args: argparse.Namespace, subnet: Subnet) -> None:
 
     draw_network(view, args.out)
     print(f'Wrote {args.out}', flush=True)
+
+
+def show_work_dir(args: argparse.Namespace) -> None:
+    """Print how a search fares, or what a retraining ended with, and draw it."""
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from .views.work_dirs import draw_work_dir, read_work_dir, work_dir_table
+
+    console: Any = Console()
+    results = Path(args.file, 'results.json')
+    if results.is_file():
+        from .views.report import load_results, results_table
+
+        console.print(results_table(load_results(results)))
+        if args.out is None:
+            return
+    history = read_work_dir(args.file)
+    if history.epochs or not results.is_file():
+        console.print(work_dir_table(history))
+    if args.out is None:
+        return
+    written, notes = draw_work_dir(history, args.out)
+    for line in (*(f'Wrote {path}' for path in written), *(f'note: {note}' for note in notes)):
+        print(line, flush=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 __all__ = [
     'draft_of',
+    'is_gone',
     'make_durably',
     'publish',
     'remove_stale_drafts',
@@ -81,13 +82,13 @@ def remove_stale_drafts(folder: Path) -> list[str]:
     removed = []
     for path in sorted(folder.glob('.*')):
         match = _DRAFT.fullmatch(path.name)
-        if match and path.is_file() and _is_gone(int(match[1]), path):
+        if match and path.is_file() and is_gone(int(match[1]), path):
             path.unlink(missing_ok=True)
             removed.append(path.name)
     return removed
 
 
-def _is_gone(process: int, draft: Path) -> bool:
+def is_gone(process: int, draft: Path) -> bool:
     """Whether a process has ended, or began after the draft: numbers are given out again."""
     if process == os.getpid():
         return True  # It is asked before anything is written.

@@ -62,9 +62,11 @@ class NonFiniteLossError(NASError, ArithmeticError):
 
     Attributes:
         agreed: Whether all ranks of a distributed run raise it in this step.
+        of_gradient: Whether the losses were finite, of all ranks that agreed.
     """
 
     agreed = True
+    of_gradient = False
 
 
 class RankLostError(NASError, RuntimeError):

@@ -86,10 +86,11 @@ from .registry import (
     MUTATORS,
     OPS,
 )
-from .search import BilevelSearch, calibrate_batch_norm
+from .search import BilevelSearch, SearchMonitor, calibrate_batch_norm
 from .searchable import make_searchable, restore_original, suggest_rules
 from .shipping import write_network
 from .version import __version__
+from .views.page import write_report
 from .views.summaries import summary
 
 __all__ = [
@@ -153,6 +154,7 @@ __all__ = [
     'RandomMutator',
     'ReinMaxMutator',
     'SNASMutator',
+    'SearchMonitor',
     'SearchableMobileNet',
     'SearchableShuffleNetV2',
     'SkipDropout',
@@ -176,4 +178,5 @@ __all__ = [
     'suggest_rules',
     'summary',
     'write_network',
+    'write_report',
 ]

@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from processes import python
 
 import mmrazor_mutators as mm
 from mmrazor_mutators import cli
@@ -42,16 +43,17 @@ print('equal')
 """
 
 
-def call(*arguments, code=0, cwd=None, program=('-m', 'mmrazor_mutators')):
-    """Run a command to its end, which must not warn, and return both outputs."""
-    done = subprocess.run(
-        [sys.executable, *program, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, 'COLUMNS': '100', 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=120,
+def begun_anew(*words, env, cwd):
+    """Run a Python that has imported nothing."""
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
     )
+
+
+def call(*arguments, code=0, cwd='.', program=('-m', 'mmrazor_mutators'), run=python):
+    """Run a command to its end, which must not warn, and return both outputs."""
+    env = {**os.environ, 'COLUMNS': '100', 'OMP_NUM_THREADS': '1'}
+    done = run(*program, *map(str, arguments), env=env, cwd=cwd)
     assert done.returncode == code, done.stdout + done.stderr
     assert 'Warning' not in done.stderr
     assert 'Traceback' not in done.stdout + done.stderr
@@ -62,7 +64,8 @@ def call(*arguments, code=0, cwd=None, program=('-m', 'mmrazor_mutators')):
 def searched(tmp_path_factory):
     """A search: its work directory and what it printed."""
     work_dir = tmp_path_factory.mktemp('runs') / 'a search'
-    out, err = call('search', CONFIG, '--work-dir', work_dir, '--seed', 7, *OPTIONS)
+    words = ['search', CONFIG, '--work-dir', work_dir, '--seed', 7, *OPTIONS]
+    out, err = call(*words, run=begun_anew)
     assert err == ''
     return work_dir, out
 
@@ -127,15 +130,18 @@ def test_search_prints_losses_choices_and_how_to_go_on(searched):
     work_dir, out = searched
     number = r'\d+\.\d{3}'
     line = (
-        rf'^search +(\d)/2  arch_loss {number}  loss {number}  accuracy [\d.]+%'
-        r'(?:  (?:normal|reduce)_n\d_p\d=\w+){3}  [\d.]+s$'
+        rf'^search (\d)/2  arch_loss {number}  loss {number}  accuracy [\d.]+%'
+        r'(?:  (?:normal|reduce)_n\d_p\d=\w+)*  [\d.]+s$'
     )
     assert re.findall(line, out, re.MULTILINE) == ['1', '2']
+    assert max(len(text) for text in out.splitlines() if text.startswith('search')) <= 80
     path, config = f"'{work_dir / 'subnet.yaml'}'", f"'{work_dir / 'config.py'}'"
-    assert out.splitlines()[-3:] == [
+    joined = re.sub(r' \\\n +', ' ', out).splitlines()
+    assert joined[-4:] == [
         f'Found: {path}',
         f'Train it:  mmrazor-mutators retrain {config} --subnet {path}',
         f'Draw it:   mmrazor-mutators show {path} --out cells.png',
+        f"Look back: mmrazor-mutators show '{work_dir}' --out '{work_dir}'",
     ]
     subnet = yaml.safe_load((work_dir / 'subnet.yaml').read_text())
     rows = re.findall(r'^ .* (\w+) +0\.\d{3} *$', out, re.MULTILINE)
@@ -164,7 +170,8 @@ def test_retrain_reports_the_accuracy_of_its_checkpoint(searched, retrained):
     assert mm.load_subnet(work_dir / 'subnet.yaml') == found
     assert mm.load_subnet(work_dir / 'random_0' / 'subnet.yaml') != found
     checkpoint = work_dir / 'last.pth'
-    assert out.splitlines()[-1].endswith(f'--checkpoint {checkpoint} --out found.pt')
+    last = re.sub(r' \\\n +', ' ', out).splitlines()[-1]
+    assert last.endswith(f'--checkpoint {checkpoint} --out found.pt')
 
 
 @pytest.mark.parametrize('source', ['searched', 'retrained'])
@@ -201,7 +208,9 @@ def test_export(source, suffix, searched, request, tmp_path, capsys):
     elif source == 'retrained':
         torch.save((images, expected), tmp_path / 'expected.pth')
         script = ('-c', WITHOUT_US)
-        assert call(out, tmp_path / 'expected.pth', program=script)[0] == 'equal\n'
+        assert (
+            call(out, tmp_path / 'expected.pth', program=script, run=begun_anew)[0] == 'equal\n'
+        )
 
 
 def test_show(searched, tmp_path, capsys):
@@ -286,3 +295,19 @@ def test_an_error_in_code_of_the_user_names_its_line(monkeypatch, capsys):
         r'^error: RuntimeError: two lines \(.*test_cli\.py:\d+, in fail: raise Run', line
     )
     assert 'should not happen' not in line
+
+
+def test_show_a_work_directory(searched, tmp_path, capsys):
+    work_dir, _ = searched
+    assert cli.main(['show', str(work_dir), '--out', str(tmp_path / 'pictures')]) == 0
+    out = capsys.readouterr().out
+    assert '2 epochs noted, the last is 2' in out
+    assert max(map(len, out.partition('Wrote ')[0].splitlines())) <= 80
+    names = {path.name for path in (tmp_path / 'pictures').iterdir()}
+    assert names == {
+        f'{name}.{ending}'
+        for name in ('curves', 'heat_maps', 'network')
+        for ending in ('png', 'svg')
+    }
+    assert cli.main(['show', str(tmp_path)]) == 2
+    assert 'There is nothing to show in' in capsys.readouterr().err

@@ -10,6 +10,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from mmrazor_mutators.errors import ConfigError
+
 ROOT = Path(__file__).resolve().parents[1]
 LOOPS = ['plain', 'runner', 'accelerate_loop', 'lightning_module']
 quiet = pytest.mark.filterwarnings('ignore::DeprecationWarning', 'ignore::FutureWarning')
@@ -143,15 +145,42 @@ class TestLightning:
         self.fit(second, tmp_path / 'parts', 2, saved)
         assert_same(second.search.state_dict(), whole.search.state_dict())
 
-    def test_bare_optimizers_are_not_counted(self, tmp_path: Path) -> None:
-        """The trap: it searches, and no checkpoint is ever saved."""
+    @pytest.mark.parametrize('automatic', [False, True])
+    def test_bare_optimizers_are_refused(self, tmp_path: Path, automatic: bool) -> None:
+        """The trap: it would search, and no checkpoint would ever be saved."""
         pytest.importorskip('lightning')
         from examples.loops.lightning_module import Search
 
         class Bare(Search):
             def optimizers(self) -> Any:
+                self.before = [p.clone() for p in self.supernet.parameters()]
                 return self.trainer.optimizers
 
-        trainer = self.fit(Bare(), tmp_path, 1)
-        assert trainer.global_step == 0
+            def configure_optimizers(self) -> Any:
+                weights, schedule = super().configure_optimizers()
+                self.automatic_optimization = automatic
+                return weights[0] if automatic else (weights, schedule)
+
+        model = Bare()
+        if automatic:
+            from examples.loops.setting import optimizers
+
+            both = optimizers(*model.parts)
+            model.optimizers = lambda: [model.trainer.optimizers[0], both[1]]  # type: ignore[method-assign]
+        with pytest.raises(ConfigError, match=r'without its wrapper.*\*self.optimizers\(\)'):
+            self.fit(model, tmp_path, 1)
         assert not [*tmp_path.glob('*.ckpt')]
+
+    @pytest.mark.filterwarnings('ignore:Detected call of .lr_scheduler.step')
+    def test_a_search_of_its_own_is_left_alone(self, tmp_path: Path) -> None:
+        """One whose optimizers are not the trainer's, as inside of a callback."""
+        pytest.importorskip('lightning')
+        from examples.loops.lightning_module import Search
+        from examples.loops.setting import optimizers
+
+        class Own(Search):
+            def optimizers(self) -> Any:
+                self.own = optimizers(*self.parts)
+                return self.own
+
+        assert self.fit(Own(), tmp_path, 1).global_step == 0

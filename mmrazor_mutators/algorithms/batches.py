@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError
 
-__all__ = ['PreparedBatches', 'laid_out', 'pair_of', 'size_of']
+__all__ = ['PreparedBatches', 'laid_out', 'pair_of', 'parts_of', 'size_of']
 
 _IMAGES = ('inputs', 'img')
 _TARGETS = ('data_samples', 'gt_label')
@@ -54,6 +54,31 @@ def size_of(batch: Any) -> int:
     if isinstance(batch, Mapping):
         return len(next(batch[key] for key in _IMAGES if key in batch))
     return len(batch[0])
+
+
+def parts_of(batch: Any, count: int, prepare: Callable[[Any], Any]) -> Any:
+    """Return the prepared batch of a step, or the list of those that it accumulates.
+
+    Args:
+        batch: A batch, or a list of ``count`` of them.
+        count: How many a step accumulates.
+        prepare: What is made of each.
+
+    Raises:
+        InputError: Another number of batches.
+
+    >>> parts_of('a', 1, str.upper), parts_of(['a', 'b'], 2, str.upper)
+    ('A', ['A', 'B'])
+    """
+    if count == 1:
+        return prepare(batch)
+    if not isinstance(batch, list) or len(batch) != count:
+        came = len(batch) if isinstance(batch, list) else type(batch).__name__
+        raise InputError(
+            f'Expected a list of {count} batches in a step with accumulate={count}, but got '
+            f'{came}; use BilevelTrainLoop'
+        )
+    return [prepare(part) for part in batch]
 
 
 def laid_out(batch: Any, memory_format: Any) -> Any:

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ..builder import build_mutator
+from ..checks import check_count
 from ..errors import ConfigError, InputError
 from ..mutators import BaseMutator
 from ..registry import ALGORITHMS
 from ..search import BilevelSearch
+from ..search.loss_scale import loss_scale_for
 from ..typing import ConfigDict, LossFn, Subnet
 from .base import BaseAlgorithm, check_retraining
-from .batches import PreparedBatches
+from .batches import PreparedBatches, parts_of
 from .legacy_steps import is_legacy_step, outputs_of, pair_of_search
 from .losses import accuracy_of, evaluate_loss
 from .optimizers import clipping_of, optimizer_of
@@ -61,7 +63,10 @@ class Darts(BaseAlgorithm):
         checkpoint_cells: As for :class:`BilevelSearch`.
         skip_non_finite: As for :class:`BilevelSearch`; of a run that is resumed, those in
             a row are counted anew.
+        accumulate: As for :class:`BilevelSearch`; a step takes as many batches of each loader.
         autocast: As for :class:`BilevelSearch`.
+        scaler: Options of the scaler, as for :class:`BilevelSearch`; its state is kept in
+            checkpoints.
         compile: As for :class:`BilevelSearch`.
         data_preprocessor: As for :class:`BaseAlgorithm`.
         init_cfg: As for :class:`BaseAlgorithm`.
@@ -94,12 +99,14 @@ class Darts(BaseAlgorithm):
         single_level: bool = False,
         channels_last: bool = True,
         checkpoint_cells: bool = False,
-        autocast: Literal['bfloat16'] | None = None,
+        autocast: Literal['bfloat16', 'float16'] | None = None,
         compile: bool | Mapping[str, Any] = False,
         data_preprocessor: Any | None = None,
         init_cfg: Any | None = None,
         *,
         skip_non_finite: int = 0,
+        accumulate: int = 1,
+        scaler: Any = None,
         pruner: None = None,
         distiller: None = None,
         channel_cfg: None = None,
@@ -132,9 +139,16 @@ class Darts(BaseAlgorithm):
             'channels_last': channels_last,
             'checkpoint_cells': checkpoint_cells,
             'skip_non_finite': skip_non_finite,
+            'accumulate': accumulate,
             'autocast': autocast,
             'compile': compile,
         }
+        check_count('accumulate', accumulate)
+        if not retraining:
+            scale = loss_scale_for(scaler, autocast, self.mutator)
+            if scale is not None:  # A module, so that checkpoints have its state.
+                self.loss_scale = scale
+                self.search_options['scaler'] = scale
         self.grad_clip = grad_clip
         self.epoch = 0
         self.iteration = 0
@@ -199,7 +213,13 @@ class Darts(BaseAlgorithm):
             InputError: Data of another form.
             NonFiniteLossError: A loss that is NaN or infinite.
         """
+        count = self.accumulate
         if is_legacy_step(optim_wrapper):
+            if count > 1:
+                raise ConfigError(
+                    f'Expected accumulate=1 with the bare optimizers of MMRazor v0.2.0, whose '
+                    f'loops hand over one pair of batches a step, but got {count}'
+                )
             if not self.searching:
                 return self._train_step_of_legacy(data)
             train, arch = map(self._prepare, pair_of_search(data, optim_wrapper))
@@ -213,8 +233,14 @@ class Darts(BaseAlgorithm):
                 'Expected the data of a search step to be a pair (train_batch, arch_batch), '
                 f'but got {type(data).__name__}; use BilevelTrainLoop'
             )
-        train, arch = (batch if batch is None else self._prepare(batch) for batch in data)
+        train, arch = (batch and parts_of(batch, count, self._prepare) for batch in data)
         return self._search_step(train, arch, optim_wrapper)
+
+    @property
+    def accumulate(self) -> int:
+        """How many batches of each loader a step takes; 1 while retraining."""
+        count: int = self.search_options['accumulate']
+        return count if self.searching else 1
 
     def _search_step(self, train_batch: Any, arch_batch: Any, optim_wrapper: Any) -> Any:
         search = self._search_with(optim_wrapper)

@@ -39,7 +39,8 @@ def optimizer_of(optim_wrapper: Any, name: str) -> Optimizer:
     if type(wrapper).__name__ != 'OptimWrapper' or wrapper._accumulative_counts != 1:
         raise ConfigError(
             f'Expected the optimizer wrapper of {name!r} to be a plain OptimWrapper with '
-            f'accumulative_counts=1, which is all that a search supports, but got '
+            f'accumulative_counts=1, which is all that a search supports (its model has '
+            f'`accumulate` and `autocast`), but got '
             f'{type(wrapper).__name__} with accumulative_counts='
             f'{wrapper._accumulative_counts}'
         )

@@ -10,7 +10,7 @@ from .scores import score_terms, space_conditions
 from .shapes import LayerShape
 from .solver import Bound, best_choices, extreme_cost
 from .timing import time_call
-from .within import choose_within
+from .within import check_possible, choose_within
 
 __all__ = [
     'METRICS',
@@ -24,6 +24,7 @@ __all__ = [
     'Term',
     'best_choices',
     'build_cost_model',
+    'check_possible',
     'choice_probabilities',
     'choose_within',
     'cost_model_of',

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import nn
 
-from ..mutables.layers import CONVS, TRANSPOSED
+from ..mutables.layers import CONVS, TRANSPOSED, features_of
 
 __all__ = ['Call', 'LayerShape', 'feature_dim', 'layer_shape']
 
 Shape = tuple[int, ...]
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 
 
 @dataclass(frozen=True)
@@ -63,21 +64,6 @@ class LayerShape:
     settings: str = ''
 
 
-def _features(module: Any) -> tuple[int, int]:
-    """Return how many features a layer reads and returns, 0 where nobody knows."""
-    if isinstance(module, (*CONVS, *TRANSPOSED)):
-        return module.in_channels, module.out_channels
-    if isinstance(module, nn.Linear):
-        return module.in_features, module.out_features
-    if isinstance(module, nn.Embedding):
-        return 1, module.embedding_dim
-    for name in ('num_features', 'num_channels', 'embed_dim'):
-        if isinstance(getattr(module, name, None), int):
-            return (getattr(module, name),) * 2
-    shape = getattr(module, 'normalized_shape', None)
-    return (int(shape[-1]),) * 2 if shape else (0, 0)
-
-
 def feature_dim(module: nn.Module, shape: Shape) -> int:
     """Return which dimension of a map holds the features of a layer."""
     if isinstance(module, CONVS):
@@ -90,7 +76,7 @@ def feature_dim(module: nn.Module, shape: Shape) -> int:
 
 def _resized(module: nn.Module, shape: Shape, features: int) -> Shape:
     """Return a shape with another number of features, where the layer knows of any."""
-    if not features or not shape or isinstance(module, nn.Embedding):
+    if not features or not shape or isinstance(module, _EMBEDDINGS):
         return shape
     dim = feature_dim(module, shape)
     return (*shape[:dim], features, *shape[dim + 1 :])
@@ -108,12 +94,14 @@ def layer_shape(module: Any, call: Call, own: Any = None) -> LayerShape:
     >>> layer_shape(nn.Conv2d(4, 8, 3, padding=1), Call(((1, 9, 5, 5),), (1, 9, 5, 5))).macs
     7200.0
     """
-    ins, outs = _features(module)
+    ins, outs = features_of(module)
+    if isinstance(module, _EMBEDDINGS):
+        ins = 1
     inputs = list(call.inputs)
     if inputs:
         inputs[0] = _resized(module, inputs[0], ins)
     output = call.output
-    if isinstance(module, nn.Embedding):
+    if isinstance(module, _EMBEDDINGS):
         output = (*output[:-1], outs)
     else:
         output = _resized(module, output, outs)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ..errors import SearchSpaceError
 from .model import CostModel, Term
 from .solver import Bound, best_choices, extreme_cost
 
-__all__ = ['choose_within']
+__all__ = ['check_possible', 'choose_within']
 
 Chosen = Mapping[str, Sequence[str]]
 
@@ -80,3 +82,42 @@ def _close_to(bound: Bound, low: float) -> Iterator[Bound]:
 def _can_exceed(bound: Bound, counts: Mapping[str, int], allowed: Any) -> bool:
     largest = extreme_cost(bound.model, counts, True, allowed)
     return largest is not None and largest[0] > bound.high
+
+
+def check_possible(
+    models: Mapping[str, CostModel],
+    limits: Mapping[str, float],
+    counts: Mapping[str, int],
+    allowed: Mapping[str, Sequence[str]],
+) -> None:
+    """Refuse limits that no network can meet.
+
+    Args:
+        models: By the name of the cost.
+        limits: Of each cost.
+        counts: How many choices each space keeps.
+        allowed: For every space the choices that may be made.
+
+    Raises:
+        SearchSpaceError: Which one, and from where to where the costs go.
+    """
+    for name, model in models.items():
+        smallest = extreme_cost(model, counts, False, allowed)
+        if smallest is not None and smallest[0] <= limits[name]:
+            continue
+        largest = extreme_cost(model, counts, True, allowed)
+        low, high = (pair[0] if pair else math.nan for pair in (smallest, largest))
+        raise SearchSpaceError(
+            f'No network of this space has a cost of at most {limits[name]:,.6g} '
+            f'`{name}`: they go from {low:,.6g} to {high:,.6g}; raise the budget, or let '
+            'rules give smaller choices'
+        )
+    bounds = [Bound(model, limits[name]) for name, model in models.items()]
+    if len(bounds) < 2:
+        return
+    if best_choices(bounds[0].model.choices, counts, (), bounds, allowed) is None:
+        shown = ', '.join(f'{name}={limits[name]:,.6g}' for name in models)
+        raise SearchSpaceError(
+            f'No network of this space is within all budgets at once ({shown}), though '
+            'each of them can be met by itself; raise one of them'
+        )

@@ -12,6 +12,7 @@ if host.NAME == 'mmengine':
         EpochSeedHook,
         PeakMemoryHook,
         ProgressHook,
+        SearchMonitorHook,
         SearchSubnetHook,
     )
     from .loops import BilevelTrainLoop
@@ -34,6 +35,7 @@ __all__ = [
     'OneShotTrainLoop',
     'PeakMemoryHook',
     'ProgressHook',
+    'SearchMonitorHook',
     'SearchSubnetHook',
     'SeparateOptimWrapperConstructor',
 ]

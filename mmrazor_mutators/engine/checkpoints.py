@@ -18,6 +18,7 @@ __all__ = [
     'STOPPED',
     'Found',
     'has_begun',
+    'latest_facts',
     'newest_checkpoint',
     'next_run',
     'set_hint',
@@ -63,6 +64,17 @@ def next_run(work_dir: Path) -> int:
     write_durably(work_dir / RUN_NUMBER, f'{number}\n')
     (work_dir / _HINT).unlink(missing_ok=True)
     return number
+
+
+def latest_facts(work_dir: Path) -> tuple[Facts | None, list[str]]:
+    """Return what the newest checkpoint of the last run says of itself, and what is broken.
+
+    It is not read as a whole: whether it can be gone on from, :func:`newest_checkpoint` tells.
+    """
+    sealed, _, broken = _facts_of(work_dir)
+    run = _last_run(work_dir, sealed)
+    ours = [facts for facts in sealed.values() if facts.run == run]
+    return max(ours, key=lambda facts: facts[1:], default=None), broken
 
 
 def newest_checkpoint(work_dir: Path) -> Found:

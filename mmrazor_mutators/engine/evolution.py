@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from mmengine.dist import is_main_process
+from rich.console import Console
 
 from ..algorithms import SPOS
 from ..checks import check_count
@@ -22,11 +23,12 @@ from ..registry import LOOPS
 from ..search import Evolution, Scored
 from . import signals
 from .hooks import ProgressHook, StopHook
-from .hooks.progress import open_bar
+from .hooks.progress import open_bar, room_beside
+from .lines import fitted, width_of
 from .loops import draws_apart, schedules_restored
 from .within_epoch import EpochTrainLoop
 
-__all__ = ['OneShotTrainLoop']
+__all__ = ['OneShotTrainLoop', 'read_evolution']
 
 _FILE = 'evolution.json'
 _CHECKSUM = 'sha256'
@@ -136,7 +138,7 @@ class OneShotTrainLoop(EpochTrainLoop):
                 self._path.unlink()
         result = super().run()
         if self._path.is_file():
-            self.evolution.load_state_dict(_read(self._path))
+            self.evolution.load_state_dict(read_evolution(self._path))
         self._evolve()
         mutator = self._model.mutator
         mutator.set_chosen_subnet(mutator.subnet_to_masks(self.evolution.best.candidate))
@@ -156,12 +158,11 @@ class OneShotTrainLoop(EpochTrainLoop):
                 if bar is None and console is not None:
                     bar = open_bar(console, 'evolution', evolution.max_epoch)
                 for number, candidate in enumerate(waiting):
-                    if bar is not None:
-                        shown = f'epoch {epoch + 1}/{evolution.max_epoch}  {number} of '
+                    if bar is not None and console is not None:
                         bar.update(
                             bar.task_ids[0],
                             completed=epoch + number / len(waiting),
-                            shown=f'{shown}{len(waiting)}',
+                            shown=_shown(evolution, number, len(waiting), console),
                         )
                     score = self._model.score(candidate, self.arch_dataloader, calibration)
                     evolution.tell(candidate, score)
@@ -169,9 +170,10 @@ class OneShotTrainLoop(EpochTrainLoop):
                 if is_main_process():
                     _write(self._path, evolution.state_dict())
                 self.runner.call_hook('after_generation')
-                line = _line(evolution, epoch, time.perf_counter() - begun)
-                self.runner.logger.info(line)
+                parts, took = _parts(evolution, epoch), f'{time.perf_counter() - begun:.1f}s'
+                self.runner.logger.info('  '.join([*parts, took]))
                 if console is not None:
+                    line = fitted(parts, took, width_of(console))
                     console.print(line, highlight=False, soft_wrap=True, markup=False)
                 begun = time.perf_counter()
         finally:
@@ -200,28 +202,37 @@ class OneShotTrainLoop(EpochTrainLoop):
             return list(islice(self.dataloader, count))
 
 
-def _line(evolution: Evolution, epoch: int, seconds: float) -> str:
+def _shown(evolution: Evolution, number: int, count: int, console: Console) -> str:
+    """Say beside the bar how far a generation is."""
+    best = f'best {evolution.best.score:.1f}%' if evolution.evaluated else ''
+    parts = [f'epoch {evolution.epoch + 1}/{evolution.max_epoch}', f'{number} of {count}', best]
+    return fitted(parts, width=room_beside(console, 'evolution'))
+
+
+def _parts(evolution: Evolution, epoch: int) -> list[str]:
     """Say how a generation fared."""
     scores = [scored.score for scored in evolution.evaluated if scored.epoch == epoch]
     best: Scored = evolution.best
-    costs = [f'{name} {cost:.3g}' for name, cost in best.costs.items()]
-    return '  '.join(
-        [
-            f'evolution {epoch + 1:>3}/{evolution.max_epoch}',
-            f'{len(scores)} paths',
-            f'median {median(scores):.1f}%',
-            f'best {best.score:.1f}%',
-            *costs,
-            f'{seconds:.1f}s',
-        ]
-    )
+    last = evolution.max_epoch
+    return [
+        f'evolution {epoch + 1:>{len(str(last))}}/{last}',
+        f'{len(scores)} paths',
+        f'median {median(scores):.1f}%',
+        f'best {best.score:.1f}%',
+        *(f'{name} {cost:.3g}' for name, cost in best.costs.items()),
+    ]
 
 
 def _write(path: Path, state: Mapping[str, Any]) -> None:
     write_durably(path, json.dumps({**state, _CHECKSUM: _checksum(state)}) + '\n')
 
 
-def _read(path: Path) -> Any:
+def read_evolution(path: Path) -> Any:
+    """Return the state that an evolution has written.
+
+    Raises:
+        ConfigError: It cannot be read, or is not as it was written.
+    """
     try:
         state = json.loads(path.read_text(encoding='utf-8'))
         # Those of earlier versions have none.

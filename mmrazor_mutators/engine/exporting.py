@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..blame import reason_of
 from ..errors import ConfigError, InputError
 from ..registry import DATASETS
+from ..search.fields import check_names
 from ..shipping import files_of, write_network
 from ..typing import Subnet
 from .config import retrain_config
@@ -95,6 +96,7 @@ def load_weights(checkpoint: Path) -> dict[str, Any]:
     state = content.get('state_dict', content) if isinstance(content, dict) else content
     if not isinstance(state, dict) or not state:
         raise ConfigError(f'The file {str(checkpoint)!r} holds no weights of a model')
+    check_names(state)
     return state
 
 

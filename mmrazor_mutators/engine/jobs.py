@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any, NamedTuple
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.dist import is_main_process
@@ -17,7 +15,6 @@ from torch import nn
 
 from ..algorithms import SPOS
 from ..builder import build_architecture, build_mutator
-from ..durable import write_durably
 from ..errors import ConfigError
 from ..mutables import dump_subnet
 from ..registry import MODELS
@@ -25,27 +22,20 @@ from ..typing import Subnet
 from . import signals
 from .checkpoints import has_begun
 from .config import retrain_config
-from .hooks import EpochSeedHook, PeakMemoryHook, ProgressHook, SearchSubnetHook
+from .hooks import (
+    EpochSeedHook,
+    PeakMemoryHook,
+    ProgressHook,
+    SearchMonitorHook,
+    SearchSubnetHook,
+)
 from .lock import alone_in_work_dir
 from .lost_ranks import naming_lost_ranks
+from .results import Result, write_results
 from .resuming import BeginHook, check_same_run, config_text
 from .runner import build_runner
 
 __all__ = ['Result', 'retrain', 'search']
-
-
-class Result(NamedTuple):
-    """How a network fared that was trained from scratch.
-
-    Attributes:
-        name: ``'found'`` or ``'random 0'`` and so on.
-        accuracy: On the test split, in percent.
-        parameters: Number of trained weights.
-    """
-
-    name: str
-    accuracy: float
-    parameters: int
 
 
 @signals.listening()
@@ -59,6 +49,7 @@ def search(
     resume_changed: bool = False,
     launcher: str = 'none',
     console: Console | None = None,
+    watch: Mapping[str, Any] | None = None,
     hooks: Sequence[Hook] = (),
 ) -> Subnet:
     """Search as a config says.
@@ -66,11 +57,13 @@ def search(
     Args:
         cfg: The config.
         work_dir: Where to write ``subnet.yaml``, ``config.py``, the log and
-            the checkpoints, of which ``last.pth`` is the last.
+            the checkpoints, of which ``last.pth`` is the last, and what is noted of
+            each epoch.
         resume: Whether to go on from the latest checkpoint in ``work_dir``.
         resume_changed: Whether to do so although the config decides otherwise.
         launcher: ``'none'`` or ``'pytorch'``.
         console: Where to show the progress.
+        watch: Options of the :class:`SearchMonitorHook`.
         hooks: Beside those of the config.
 
     Returns:
@@ -93,7 +86,8 @@ def search(
         memory = PeakMemoryHook(progress.console)
         # Of a one-shot search nothing is known before its evolution.
         found = [SearchSubnetHook()] if learns else []
-        own = [begin, EpochSeedHook(), *found, progress, memory, *hooks]
+        noted = SearchMonitorHook.beside(cfg.get('custom_hooks'), watch or {})
+        own = [begin, EpochSeedHook(), *found, *noted, progress, memory, *hooks]
         runner = build_runner(cfg, model, work_dir, own, resume=resume, launcher=launcher)
         train(runner, progress)
     else:
@@ -148,7 +142,7 @@ def retrain(
         for seed in range(compare_random):
             subnets[f'random {seed}'] = space.random_subnet(seed)
     results: list[Result] = []
-    for name, candidate in subnets.items():
+    for number, (name, candidate) in enumerate(subnets.items()):
         own = candidate is subnet
         folder = work_dir if own else work_dir / name.replace(' ', '_')
         model = build_model(cfg, {**cfg.model, 'retraining': True, 'mutable_cfg': candidate})
@@ -156,9 +150,9 @@ def retrain(
         goes_on = resume and (own or has_begun(folder))
         kept = candidate if own else None
         begin = prepare_work_dir(folder, cfg, goes_on, resume_changed, kept)
-        if is_main_process():
-            dump_subnet(candidate, folder / 'subnet.yaml')
-        progress = ProgressHook(f'train {name}', console=console)
+        begin.subnet = candidate
+        part = number, len(subnets)
+        progress = ProgressHook(f'train {name}', console=console, part=part)
         runner = build_runner(
             cfg,
             model,
@@ -169,9 +163,14 @@ def retrain(
         )
         train(runner, progress)
         metrics = runner.test()
+        if 'accuracy' not in metrics:
+            raise ConfigError(
+                'Expected `test_evaluator` to tell an "accuracy", as dict(type="Accuracy") '
+                f'does, but it tells {", ".join(metrics) or "nothing"}'
+            )
         results.append(Result(name, float(metrics['accuracy']), count_parameters(model)))
         if is_main_process():
-            _write_results(work_dir / 'results.json', results)
+            write_results(work_dir / 'results.json', results)
     return results
 
 
@@ -189,7 +188,7 @@ def retraining_config(cfg: Config) -> Config:
             'search does, and there is no `retrain` section; of MMRazor v0.2.0 take the config '
             'with retraining=True'
         )
-    if 'test_dataloader' not in cfg:
+    if not cfg.get('test_dataloader'):
         raise ConfigError(
             'Expected the config to have a `test_dataloader` to report accuracy on'
         )
@@ -275,15 +274,3 @@ def train(runner: Runner, progress: ProgressHook) -> None:
     finally:
         signals.requests.in_steps = False
         progress.close()
-
-
-def _write_results(path: Path, results: Sequence[Result]) -> None:
-    found, others = results[0], [result.accuracy for result in results[1:]]
-    content: dict[str, Any] = {
-        'found': found._asdict(),
-        'random': [result._asdict() for result in results[1:]],
-    }
-    if others:
-        content['random_mean'] = mean(others)
-        content['random_std'] = stdev(others) if len(others) > 1 else 0.0
-    write_durably(path, json.dumps(content, indent=2) + '\n')

@@ -13,6 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from mmengine.dist import is_main_process
 
+from ..durable import is_gone
 from ..errors import ConfigError
 
 try:
@@ -20,7 +21,7 @@ try:
 except ImportError:  # There are no such locks on Windows.
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ['alone_in_work_dir', 'locked']
+__all__ = ['alone_in_work_dir', 'holder_of', 'locked']
 
 _P = ParamSpec('_P')
 _R = TypeVar('_R')
@@ -73,6 +74,20 @@ def locked(work_dir: Path) -> Iterator[None]:
         with suppress(OSError):  # It is not empty.
             for folder in made:
                 folder.rmdir()
+
+
+def holder_of(work_dir: Path) -> int | None:
+    """Return the number of the process of this machine that is at work in a directory.
+
+    Nothing is locked to find out: a search that begins just then is not kept from it.
+    """
+    path = work_dir / _NAME
+    try:
+        number = int(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return None
+    alive = number == os.getpid() or (number > 0 and not is_gone(number, path))
+    return number if alive else None
 
 
 def _take(path: Path) -> int:

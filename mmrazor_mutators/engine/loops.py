@@ -14,6 +14,7 @@ import torch
 from ..distributed import rank
 from ..errors import ConfigError
 from ..registry import LOOPS
+from ..search.hypergradients.micro_batches import grouped
 from .within_epoch import EpochTrainLoop
 
 __all__ = ['BilevelTrainLoop', 'draws_apart', 'schedules_restored']
@@ -26,6 +27,9 @@ class BilevelTrainLoop(EpochTrainLoop):
     An epoch is one pass over the weights' half of the data.  The loader of
     the architecture's half goes on where it was, from step to step and from
     epoch to epoch, and begins anew when it is through.
+
+    Where the model has ``accumulate``, each of the two is a list of so many batches, and an
+    epoch has so many times fewer steps.  Nothing is saved in the middle of a step.
 
     Args:
         runner: The runner.
@@ -41,6 +45,7 @@ class BilevelTrainLoop(EpochTrainLoop):
     """
 
     stop_training: bool
+    dataloader: Any
 
     def __init__(
         self,
@@ -57,15 +62,24 @@ class BilevelTrainLoop(EpochTrainLoop):
                 seed=runner.seed,
                 diff_rank_seed=runner._randomness_cfg.get('diff_rank_seed', False),
             )
+        count = getattr(self._model, 'accumulate', 1)
+        if count > 1:
+            self.dataloader = GroupedLoader(self.dataloader, count)
+            self._max_iters = self._max_epochs * len(self.dataloader)
+            if arch_dataloader is not None:
+                arch_dataloader = GroupedLoader(arch_dataloader, count)
         self.arch_dataloader = arch_dataloader
         for name, loader in (
             ('dataloader', self.dataloader),
             ('arch_dataloader', arch_dataloader),
         ):
             if loader is not None and len(loader) == 0:
+                least = (
+                    f'{count}, as accumulate={count} says' if count > 1 else 'one full batch'
+                )
                 raise ConfigError(
-                    f'`{name}` has no batch: expected at least one full batch, but its data '
-                    f'set has {len(loader.dataset)} samples'
+                    f'`{name}` has no batch: expected at least {least}, but its data set has '
+                    f'{len(loader.dataset)} samples'
                 )
         self._arch_batches: Iterator[Any] = iter(())
         self._begun = False
@@ -91,7 +105,9 @@ class BilevelTrainLoop(EpochTrainLoop):
         """Run all epochs, and then what chooses when they are over."""
         self.stop_training = self.stop_training or self._model.stopped
         result = super().run()
-        self._model.finish(self.runner.optim_wrapper, self.dataloader, self.arch_dataloader)
+        loaders = (self.dataloader, self.arch_dataloader)
+        plain = (x.loader if isinstance(x, GroupedLoader) else x for x in loaders)
+        self._model.finish(self.runner.optim_wrapper, *plain)
         return result
 
     @property
@@ -114,6 +130,29 @@ class BilevelTrainLoop(EpochTrainLoop):
             yield from first[skip:]
             yield from batches
             number, skip = number + 1, 0
+
+
+class GroupedLoader:
+    """Yields lists of as many batches as a step accumulates; a rest is left out.
+
+    Args:
+        loader: Yields batches; all else that is asked for is its own.
+        count: How many make a step.
+    """
+
+    def __init__(self, loader: Any, count: int) -> None:
+        self.loader, self.count = loader, count
+
+    def __len__(self) -> int:
+        return len(self.loader) // self.count
+
+    def __iter__(self) -> Iterator[Any]:
+        return grouped(self.loader, self.count)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'loader':  # As while a copy is made.
+            raise AttributeError(name)
+        return getattr(self.loader, name)
 
 
 @contextmanager

@@ -31,7 +31,9 @@ def network_of_config(
         The supernet and one input, ``None`` where the supernet knows what it is called with.
     """
     supernet = build_architecture(cfg.model['architecture'])
-    mutator = build_mutator({**cfg.model['mutator'], 'extensions': []})
+    # Extensions may ask for files or samples, and not every mutator takes any.
+    given = cfg.model['mutator'].items()
+    mutator = build_mutator({key: value for key, value in given if key != 'extensions'})
     mutator.prepare_from_supernet(supernet)
     mutator.release(supernet)
     if input_shape is None:

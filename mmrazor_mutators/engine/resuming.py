@@ -15,10 +15,11 @@ from mmengine.hooks import Hook
 
 from ..durable import write_durably
 from ..errors import ConfigError, NASError
-from ..mutables import load_subnet
+from ..mutables import dump_subnet, load_subnet
+from ..typing import Subnet
 from .checkpoints import RUN_NUMBER
 
-__all__ = ['BeginHook', 'check_same_run', 'config_text', 'decisive_values']
+__all__ = ['BeginHook', 'check_same_run', 'config_text', 'decisive_values', 'values_of']
 
 _FILE = 'config.py'
 _DECISIVE = (
@@ -67,9 +68,14 @@ class BeginHook(Hook):
     Args:
         work_dir: Where to.
         text: Of the config; see :func:`config_text`.
+
+    Attributes:
+        subnet: What is trained, for ``subnet.yaml``; ``None`` for a search.
     """
 
     priority = 'VERY_HIGH'
+
+    subnet: Subnet | None = None
 
     def __init__(self, work_dir: Path, text: str) -> None:
         self._path, self._text = work_dir / _FILE, text
@@ -77,6 +83,8 @@ class BeginHook(Hook):
     def before_train(self, runner: Any = None) -> None:
         """Write it; what an earlier run left there is replaced in one go."""
         if is_main_process():
+            if self.subnet is not None:  # First, as the config tells that a run was begun.
+                dump_subnet(self.subnet, self._path.with_name('subnet.yaml'))
             write_durably(self._path, self._text)
 
 
@@ -129,9 +137,8 @@ def check_same_run(
         if (work_dir / RUN_NUMBER).stat().st_mtime_ns > written:
             return  # It is that of an earlier run; this one was ended before it wrote its own.
     try:
-        before = _values_of(ast.parse(text))
-        now = _values_of(ast.parse(config_text(cfg)))
-    except (SyntaxError, ValueError, RecursionError) as error:
+        before, now = values_of(text), values_of(config_text(cfg))
+    except ValueError as error:
         raise ConfigError(
             f'The config {str(work_dir / _FILE)!r} of the run is not as it was written, so '
             f'that it cannot be told whether it is the same run: {error}; {hint}'
@@ -151,7 +158,7 @@ def check_same_run(
 
 def decisive_values(cfg: Config) -> dict[str, Any]:
     """Return all entries of a config that decide on the numbers of a run and its test."""
-    return _decisive(_values_of(ast.parse(config_text(cfg))), _paths(to_the_end=True))
+    return _decisive(values_of(config_text(cfg)), _paths(to_the_end=True))
 
 
 def _paths(to_the_end: bool) -> list[str]:
@@ -172,13 +179,23 @@ def _other_subnet(work_dir: Path, subnet: Mapping[str, Any]) -> bool:
     return chosen[0] != chosen[1]
 
 
-def _values_of(tree: ast.Module) -> dict[str, Any]:
-    """Return what the text of a config assigns, without running it."""
+def values_of(text: str) -> dict[str, Any]:
+    """Return what the text of a config assigns, without running it.
+
+    Raises:
+        ValueError: It is no Python, or does anything but assign.
+
+    >>> values_of('randomness = dict(seed=0)')
+    {'randomness': {'seed': 0}}
+    """
     values = {}
-    for line in tree.body:
-        if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
-            raise ValueError(f'line {line.lineno} is no assignment')
-        values[line.targets[0].id] = _value_of(line.value)
+    try:
+        for line in ast.parse(text).body:
+            if not isinstance(line, ast.Assign) or not isinstance(line.targets[0], ast.Name):
+                raise ValueError(f'line {line.lineno} is no assignment')
+            values[line.targets[0].id] = _value_of(line.value)
+    except (SyntaxError, RecursionError, MemoryError) as error:
+        raise ValueError(str(error)) from error
     return values
 
 
@@ -190,10 +207,10 @@ def _value_of(node: ast.expr) -> Any:
         return dict(zip(keys, map(_value_of, node.values), strict=True))
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value_of(entry) for entry in node.elts]
-    if isinstance(node, ast.Constant):
-        return node.value
-    # Numbers below 0, infinities and what has no literal: the text tells.
-    return ast.unparse(node)
+    try:
+        return ast.literal_eval(node)
+    except ValueError:  # Infinities and what else has no literal: the text tells.
+        return ast.unparse(node)
 
 
 def _decisive(cfg: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError, did_you_mean
 
-__all__ = ['check_entries']
+__all__ = ['SECTIONS', 'check_entries']
 
 Check = tuple[Callable[[Any], bool], str]
 
@@ -150,6 +150,15 @@ _MODEL: dict[str, Check] = {
     'loss': _DICT,
     'init_cfg': _DICTS,
 }
+
+SECTIONS: dict[str, dict[str, Check]] = {
+    '': _TOP,
+    'model': _MODEL,
+    'randomness': _RANDOMNESS,
+    'default_hooks.checkpoint': _CHECKPOINTS,
+    '*': _EVERYWHERE,
+}
+"""All entries that are checked, by where they stand; ``'*'`` is anywhere but in data sets."""
 
 
 def check_entries(cfg: Mapping[str, Any]) -> None:

@@ -99,6 +99,9 @@ class _GoesOn:
     batches_taken = 0
     going_on: tuple[int, dict[str, Any] | None] | None = None
     validation_owed = False
+    runner: Any
+    val_begin: int
+    val_interval: int
 
     def _skip(self, batches: Iterator[Any]) -> None:
         """Skip what was seen; what is drawn is drawn as if the run had not been ended."""
@@ -109,6 +112,12 @@ class _GoesOn:
             next(batches, None)
         if state is not None:
             set_random_state(state)
+
+    def _validate_if_due(self, done: int, last: int) -> None:
+        """Validate after so many epochs or steps, if that is due."""
+        due = done % self.val_interval == 0 or done == last
+        if self.runner.val_loop is not None and done >= self.val_begin and due:
+            self.runner.val_loop.run()
 
 
 @LOOPS.register_module()
@@ -125,11 +134,11 @@ class EpochTrainLoop(_GoesOn, EpochBasedTrainLoop):
         """Run all epochs that are left."""
         self.runner.call_hook('before_train')
         if self.validation_owed:
-            self._validate_if_due()
+            self._validate_if_due(self._epoch, self._max_epochs)
         while self._epoch < self._max_epochs and not self.stop_training:
             self.run_epoch()
             self._decide_current_val_interval()
-            self._validate_if_due()
+            self._validate_if_due(self._epoch, self._max_epochs)
         self.runner.call_hook('after_train')
         return self.runner.model
 
@@ -147,11 +156,6 @@ class EpochTrainLoop(_GoesOn, EpochBasedTrainLoop):
         self.batches_taken = 0
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
-
-    def _validate_if_due(self) -> None:
-        due = self._epoch % self.val_interval == 0 or self._epoch == self._max_epochs
-        if self.runner.val_loop is not None and self._epoch >= self.val_begin and due:
-            self.runner.val_loop.run()
 
 
 @LOOPS.register_module()
@@ -173,7 +177,7 @@ class StepTrainLoop(_GoesOn, IterBasedTrainLoop):
             self.going_on = self._iter, None
         self._skip(batches)
         if self.validation_owed:
-            self._validate_if_due()
+            self._validate_if_due(self._iter, self._max_iters)
         while self._iter < self._max_iters and not self.stop_training:
             self.runner.model.train()
             batch = next(batches)
@@ -181,12 +185,7 @@ class StepTrainLoop(_GoesOn, IterBasedTrainLoop):
             with saved_before_error(self):
                 self.run_iter(batch)
             self._decide_current_val_interval()
-            self._validate_if_due()
+            self._validate_if_due(self._iter, self._max_iters)
         self.runner.call_hook('after_train_epoch')
         self.runner.call_hook('after_train')
         return self.runner.model
-
-    def _validate_if_due(self) -> None:
-        due = self._iter % self.val_interval == 0 or self._iter == self._max_iters
-        if self.runner.val_loop is not None and self._iter >= self.val_begin and due:
-            self.runner.val_loop.run()

@@ -11,11 +11,10 @@ from torch import Tensor, nn
 
 from ..checks import check_count
 from ..costs import (
-    Bound,
     Conditions,
     CostModel,
-    best_choices,
     build_cost_model,
+    check_possible,
     choice_probabilities,
     choose_within,
     extreme_cost,
@@ -27,6 +26,7 @@ from ..costs import (
 from ..errors import BindingError, ConfigError, SearchSpaceError
 from ..mutators import DartsMutator, Extension
 from ..registry import EXTENSIONS
+from ..typing import Subnet
 
 __all__ = ['Budget']
 
@@ -156,7 +156,7 @@ class Budget(Extension):
             counts = self._counts(mutator)
             for name, model in self._models.items():
                 self._limits[name] = self._limit(name, model, counts, allowed)
-            self._check_possible(counts, allowed)
+            check_possible(self._models, self._limits, counts, allowed)
         except BaseException:
             self._forget()
             raise
@@ -190,29 +190,6 @@ class Budget(Extension):
         largest = extreme_cost(model, counts, True, allowed)
         return budget * (largest[0] if largest else 0.0)
 
-    def _check_possible(self, counts: Mapping[str, int], allowed: Any) -> None:
-        for name, model in self._models.items():
-            smallest = extreme_cost(model, counts, False, allowed)
-            if smallest is not None and smallest[0] <= self._limits[name]:
-                continue
-            largest = extreme_cost(model, counts, True, allowed)
-            low, high = (pair[0] if pair else math.nan for pair in (smallest, largest))
-            raise SearchSpaceError(
-                f'No network of this space has a cost of at most {self._limits[name]:,.6g} '
-                f'`{name}`: they go from {low:,.6g} to {high:,.6g}; raise the budget, or let '
-                'rules give smaller choices'
-            )
-        bounds = [Bound(model, self._limits[name]) for name, model in self._models.items()]
-        if (
-            len(bounds) > 1
-            and best_choices(bounds[0].model.choices, counts, (), bounds, allowed) is None
-        ):
-            shown = ', '.join(f'{name}={self._limits[name]:,.6g}' for name in self._models)
-            raise SearchSpaceError(
-                f'No network of this space is within all budgets at once ({shown}), though '
-                'each of them can be met by itself; raise one of them'
-            )
-
     def costs(self, mutator: Any) -> dict[str, Tensor]:
         """Return the expected costs by now, ``{name: scalar with a graph}``.
 
@@ -234,6 +211,14 @@ class Budget(Extension):
         """
         self._check_attached()
         return {name: model.of(chosen) for name, model in self._models.items()}
+
+    def figures(self, mutator: Any, subnet: Subnet | None) -> dict[str, Any]:
+        """Return for each budget what is expected, what would be found, and the budget."""
+        told: dict[str, Any] = {f'cost_{n}': cost for n, cost in self.costs(mutator).items()}
+        if subnet is not None:
+            found = self.costs_of({sid: entry['chosen'] for sid, entry in subnet.items()})
+            told.update({f'found_{name}': cost for name, cost in found.items()})
+        return {**told, **{f'budget_{name}': limit for name, limit in self._limits.items()}}
 
     @property
     def limits(self) -> dict[str, float]:

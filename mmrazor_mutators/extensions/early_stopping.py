@@ -14,9 +14,9 @@ from ..errors import ConfigError
 from ..functional import has_risen
 from ..mutators import Extension
 from ..registry import EXTENSIONS
-from ..search.compilation import uncompiled
 from ..search.curvature import hessian_product, largest_eigenvalue
 from ..search.guards import buffers_kept, frozen, get_rng_state, replayed
+from ..search.second_order import differentiable_twice
 from .choices import check_choice_names, check_names_occur
 
 __all__ = ['EarlyStopping', 'HessianEarlyStopping', 'SkipEarlyStopping']
@@ -139,6 +139,7 @@ class HessianEarlyStopping(EarlyStopping):
     """
 
     paper = 'Zela et al., ICLR 2020'
+    takes_gradients = True
 
     def __init__(
         self,
@@ -199,7 +200,7 @@ class HessianEarlyStopping(EarlyStopping):
             batch: ``(inputs, targets)``.
         """
         quiet = buffers_kept(search.supernet), replayed(get_rng_state())
-        with quiet[0], quiet[1], frozen(search.weights), uncompiled():
+        with quiet[0], quiet[1], frozen(search.weights), differentiable_twice():
             loss = search.train_loss(batch)
             for group in search.arch_optimizer.param_groups:
                 decay = group.get('weight_decay', 0)

@@ -21,6 +21,7 @@ from ..functional import (
 )
 from ..mutators import Extension
 from ..registry import EXTENSIONS
+from ..typing import Subnet
 
 __all__ = ['ExpectedCost']
 
@@ -177,6 +178,13 @@ class ExpectedCost(Extension):
                 'pass; run the supernet first'
             )
         return mutator.mixtures[space_id].weights
+
+    def figures(self, mutator: Any, subnet: Subnet | None) -> dict[str, Any]:
+        """Return the expected ``cost``, and the ``budget`` that it is to meet, if any."""
+        if self.expectation == 'drawn' and not self._vectors.keys() <= {*mutator.mixtures}:
+            return {}
+        told = {'cost': self.expected(mutator)}
+        return {**told, 'budget': self.options['ref']} if 'ref' in self.options else told
 
     def arch_objective(self, mutator: Any, task_loss: Tensor) -> Tensor:
         """Return the loss that is aware of the cost.

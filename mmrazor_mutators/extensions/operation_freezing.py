@@ -90,6 +90,7 @@ class OperationFreezing(Extension):
     """
 
     paper = 'Jiang et al., NeurIPS 2023'
+    takes_gradients = True
 
     def __init__(
         self,

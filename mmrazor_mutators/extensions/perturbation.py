@@ -214,6 +214,8 @@ class AdversarialPerturbation(Perturbation):
         ConfigError: An option outside of its range.
     """
 
+    takes_gradients = True
+
     def __init__(
         self, epsilon_min: float = 0.03, epsilon_max: float = 0.3, steps: int = 7
     ) -> None:

@@ -16,11 +16,34 @@ from torch import Tensor, nn
 from .sizes import DifferentiableKernel
 from .value import DifferentiableValue
 
-__all__ = ['SearchableLayer', 'make_searchable_layer', 'original_class', 'restore_layer']
+__all__ = [
+    'SearchableLayer',
+    'features_of',
+    'make_searchable_layer',
+    'original_class',
+    'restore_layer',
+]
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CALLS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
+
+
+def features_of(module: Any) -> tuple[int, int]:
+    """Return how many features a layer reads and returns, 0 where nobody knows.
+
+    >>> features_of(nn.Linear(3, 4)), features_of(nn.LayerNorm(5)), features_of(nn.ReLU())
+    ((3, 4), (5, 5), (0, 0))
+    """
+    if isinstance(module, (*CONVS, *TRANSPOSED)):
+        return module.in_channels, module.out_channels
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    for name in ('num_features', 'num_channels', 'embedding_dim', 'embed_dim'):
+        if isinstance(getattr(module, name, None), int):
+            return (getattr(module, name),) * 2
+    shape = getattr(module, 'normalized_shape', None)
+    return (int(shape[-1]),) * 2 if shape else (0, 0)
 
 
 class SearchableLayer(nn.Module):

@@ -28,10 +28,12 @@ class Extension(Scheduled):
         max_epochs: Number of epochs of the whole search.
         stopped: Whether the extension has ended the search early.
         paper: Where the method was published, for lists.
+        takes_gradients: Whether it differentiates losses by itself.
     """
 
     paper: str = ''
     stopped: bool = False
+    takes_gradients: bool = False
 
     def check(self, mutator: Any) -> None:
         """Refuse a mutator that this cannot be combined with.
@@ -92,6 +94,15 @@ class Extension(Scheduled):
         nobody objects.
         """
         return ()
+
+    def figures(self, mutator: Any, subnet: Subnet | None) -> Mapping[str, Any]:
+        """Return numbers that a monitor notes after an epoch, ``{name: number}``.
+
+        Args:
+            mutator: Prepared.
+            subnet: What would be found now, if that can be said.
+        """
+        return {}
 
     def before_step(self, search: Any, train_batch: Any, arch_batch: Any) -> None:
         """Act before a search step.

@@ -15,6 +15,7 @@ from .hypergradients import (
     Neumann,
 )
 from .memory import peak_bytes
+from .monitor import SearchMonitor
 from .norm_statistics import calibrate_batch_norm
 from .virtual_step import virtual_step
 
@@ -29,6 +30,7 @@ __all__ = [
     'Hypergradient',
     'Neumann',
     'Scored',
+    'SearchMonitor',
     'SubnetCosts',
     'calibrate_batch_norm',
     'dominant_eigenvalue',

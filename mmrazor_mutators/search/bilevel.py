@@ -25,11 +25,13 @@ from .guards import buffers_kept_on_error, frozen, lent, uncollected
 from .hypergradients import Hypergradient
 from .hypergradients.micro_batches import loss_and_gradient, mean_loss
 from .hypergradients.tensors import filled
+from .loss_scale import loss_scale_for
 from .losses import Losses
 from .moves import Verdicts, clip_, move, undo_of
 from .replicas import send_from_first_rank, unwrapped
 from .skips import Skips
 from .state import load_state, state_of
+from .wrapped_optimizers import check_counted
 
 __all__ = ['BilevelSearch']
 
@@ -70,7 +72,9 @@ class BilevelSearch(Losses):
         accumulate: Take as many micro-batches in each step, lists of which :meth:`step` is
             given then, for the gradient of the batch that they would make up together, if
             the loss is a mean.  ``neumann`` and ``cg`` keep the graphs of all of them.
-        autocast: ``'bfloat16'``, or ``None`` for the precision of the weights.
+        autocast: ``'bfloat16'``, ``'float16'``, or ``None`` for the precision of the weights.
+        scaler: A ``torch.amp.GradScaler``, or its options; float16 has one by default.  A step
+            whose gradient overflows is skipped and counted, and lowers the scale.
         compile: Whether to compile candidates, see :class:`Compilation`; or a
             mapping of options for ``torch.compile``.
 
@@ -113,7 +117,8 @@ class BilevelSearch(Losses):
         checkpoint_cells: bool = False,
         skip_non_finite: int = 0,
         accumulate: int = 1,
-        autocast: Literal['bfloat16'] | None = None,
+        autocast: Literal['bfloat16', 'float16'] | None = None,
+        scaler: Any = None,
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
         self.supernet = supernet = unwrapped(supernet)
@@ -130,7 +135,8 @@ class BilevelSearch(Losses):
         self.grad_clip = grad_clip
         self.arch_start_epoch = arch_start_epoch
         self.arch_interval = arch_interval
-        self.skips = Skips(skip_non_finite)
+        self.loss_scale = loss_scale_for(scaler, autocast, mutator)
+        self.skips = Skips(skip_non_finite, self.loss_scale)
         self.weights: Sequence[Tensor] = params_of(weight_optimizer)
         self.arch_params: Sequence[Tensor] = params_of(arch_optimizer)
         check_optimizers(mutator, self.weights, self.arch_params, arch_optimizer)
@@ -197,8 +203,12 @@ class BilevelSearch(Losses):
     def step_weights(self, train_batch: Any, arch_batch: Any = None) -> Tensor:
         """Step the weights alone, within the extensions; return the loss."""
         train_batch, arch_batch = self._whole(train_batch, arch_batch)
-        with self._undone_on_error(), self._within_extensions(train_batch, arch_batch):
-            return self._step_weights(train_batch)
+
+        def step() -> Tensor:
+            with self._undone_on_error(), self._within_extensions(train_batch, arch_batch):
+                return self._step_weights(train_batch)
+
+        return self.skips.again(step)
 
     def finish(self, train_batches: Any, arch_batches: Any = None) -> None:
         """Let extensions act that choose after the last epoch; call it when that is over.
@@ -212,6 +222,7 @@ class BilevelSearch(Losses):
 
     @contextmanager
     def _undone_on_error(self) -> Iterator[SavedBuffers]:
+        check_counted(self)
         self._verdicts = Verdicts(f'epoch {self.epoch}, step {self.iteration}')
         buffers = buffers_kept_on_error(self.supernet)
         with uncollected(), buffers as saved, self._verdicts.read_on_error():

@@ -100,7 +100,7 @@ def _tell_again(evolution: Any, entry: Scored) -> None:
 
 
 def _checked(evolution: Any, state: Mapping[str, Any]) -> tuple[int, list[Scored]]:
-    """Return the generation and what was evaluated before and in it, if all fields are right."""
+    """Return the generation and what was evaluated up to it, if all fields are right."""
     options = _field(state, 'options', Mapping, 'a dict')
     for name, ours in options_of(evolution).items():
         if options.get(name) != ours:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -12,7 +13,13 @@ from torch.optim import Optimizer
 from ..errors import ConfigError
 from .checks import check_optimizer_state
 
-__all__ = ['check_counter', 'check_fields', 'check_optimizer_fields', 'shortened']
+__all__ = [
+    'check_counter',
+    'check_fields',
+    'check_names',
+    'check_optimizer_fields',
+    'shortened',
+]
 
 _LIKE_PARAMS = {
     'acc_delta',
@@ -99,6 +106,19 @@ got 'x'
         )
 
 
+def check_names(state: Mapping[Any, Any]) -> None:
+    """Refuse the weights of a module of which one has no name.
+
+    Raises:
+        ConfigError: A key that is no string.
+    """
+    for key in state:
+        if not isinstance(key, str):
+            raise ConfigError(
+                f'Expected the weights of the saved state to have names, but one has {key!r}'
+            )
+
+
 def check_optimizer_fields(name: str, optimizer: Optimizer, given: Any) -> None:
     """Refuse a state that ``optimizer`` cannot go on from.
 
@@ -120,9 +140,16 @@ def check_optimizer_fields(name: str, optimizer: Optimizer, given: Any) -> None:
     numbered = [n for group in ours['param_groups'] for n in group['params']]
     params = [param for group in optimizer.param_groups for param in group['params']]
     shapes = dict(zip(numbered, params, strict=True))
+    groups = {n: group for group in given['param_groups'] for n in group['params']}
     for number, entry in given['state'].items():
         path = f'{name}.state.{number}'
         check_fields(path, entry, {})
+        lacking = _kept_by(optimizer, groups.get(number)) - entry.keys() if entry else ()
+        if lacking:
+            raise ConfigError(
+                f'Expected `{path}` of the saved state to have {", ".join(sorted(lacking))}, '
+                f'but it has {shortened([*entry])}'
+            )
         for key, value in entry.items():
             if key == 'momentum_buffer' and value is None:
                 continue
@@ -133,6 +160,23 @@ def check_optimizer_fields(name: str, optimizer: Optimizer, given: Any) -> None:
                 _check_range(f'{path}.step', value.item() if is_one else value)
             elif not isinstance(value, (Tensor, int, float, bool, type(None))):
                 check_fields(f'{path}.{key}', value, torch.zeros(()))
+
+
+def _kept_by(optimizer: Optimizer, group: Mapping[str, Any] | None) -> set[str]:
+    """Return what an optimizer of PyTorch keeps of a parameter once it has moved it."""
+    kind: Any = type(optimizer)
+    if group is None or kind.__module__.partition('.')[0] != 'torch':
+        return set()
+    param = torch.zeros(1, requires_grad=True)
+    param.grad = torch.ones(1)
+    options = {key: value for key, value in group.items() if key in optimizer.defaults}
+    options.update(fused=False, capturable=False)
+    known = {key: value for key, value in options.items() if key in optimizer.defaults}
+    with suppress(Exception):  # Not all of them take their options so; then nothing is known.
+        probe: Optimizer = kind([param], **known)
+        probe.step()
+        return {*probe.state[param]}
+    return set()
 
 
 def _check_range(name: str, value: Any, is_share: bool = False) -> None:

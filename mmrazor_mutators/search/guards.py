@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import gc
+import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from ..copies import SavedBuffers, copied, copy_into
 __all__ = [
     'buffers_kept',
     'buffers_kept_on_error',
+    'draws_kept',
     'frozen',
     'get_rng_state',
     'in_mode',
@@ -151,3 +154,15 @@ def replayed(state: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         set_rng_state(current)
+
+
+@contextmanager
+def draws_kept() -> Iterator[None]:
+    """Put the generators of torch, NumPy and Python back after the block."""
+    kept = get_rng_state(), np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        set_rng_state(kept[0])
+        np.random.set_state(kept[1])
+        random.setstate(kept[2])

@@ -13,7 +13,9 @@ from ..typing import LossFn
 from .checks import check_loss, pair_of
 from .execution import Execution
 from .hypergradients.micro_batches import MicroBatches, mean_loss
-from .hypergradients.tensors import gradients, unshared
+from .hypergradients.scaling import unscaled_gradients
+from .hypergradients.tensors import unshared
+from .loss_scale import LossScale
 from .predictions import Predictions
 
 __all__ = ['Losses']
@@ -26,6 +28,7 @@ class Losses(Predictions):
     execution: Execution
     loss_fn: LossFn
     accumulate: int
+    loss_scale: LossScale | None
 
     def compute_loss(self, batch: Any) -> Tensor:
         """Return the loss of a batch; override it for batches of another form.
@@ -54,7 +57,7 @@ class Losses(Predictions):
 
         ``None`` where the loss does not depend on a parameter.
         """
-        grads = unshared(gradients(loss, params, retain_graph=retain_graph))
+        grads = unshared(unscaled_gradients(self, loss, params, retain_graph=retain_graph))
         average_([grad for grad in grads if grad is not None])
         return grads
 

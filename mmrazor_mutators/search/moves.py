@@ -96,13 +96,17 @@ class Verdicts:
         pairs = list(zip(values[::2], values[1::2], strict=True))
         wrong = [i for i, pair in enumerate(pairs) if not math.isfinite(sum(pair))]
         first = wrong[0] if wrong else len(claims)
+        of_gradient = int(not wrong or math.isfinite(pairs[first][0]))
         if together:
-            first = first_of_all(first)
+            # Of two ranks that disagree, that with a loss at fault is heard.
+            first, of_gradient = divmod(first_of_all(2 * first + of_gradient), 2)
         if first < len(claims):
             for claim in reversed(claims[first:]):
                 claim.undo()
             which = claims[first].which
-            raise NonFiniteLossError(_message(which, *pairs[first], self.where))
+            error = NonFiniteLossError(_message(which, *pairs[first], self.where))
+            error.of_gradient = bool(of_gradient)
+            raise error
 
     @contextmanager
     def read_on_error(self) -> Iterator[None]:

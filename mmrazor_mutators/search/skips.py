@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from ..errors import NonFiniteLossError
+from .loss_scale import LossScale
 
 __all__ = ['Skips']
 
@@ -18,6 +19,8 @@ class Skips:
 
     Args:
         allowed: How many in a row.
+        loss_scale: Which may be at fault for a gradient, and is lowered then; such steps
+            are not counted among those in a row.
 
     Attributes:
         total: How many there were in all.
@@ -31,8 +34,9 @@ class Skips:
     (1, 1, {'skipped': tensor(1.)})
     """
 
-    def __init__(self, allowed: int) -> None:
+    def __init__(self, allowed: int, loss_scale: LossScale | None = None) -> None:
         self.allowed = allowed
+        self.loss_scale = loss_scale
         self.total = 0
         self.in_a_row = 0
 
@@ -50,8 +54,9 @@ class Skips:
             yield
         except NonFiniteLossError as error:
             self.total += 1
-            self.in_a_row += 1
-            if self.in_a_row > self.allowed or not error.agreed:
+            lowered = self._lowered(error)
+            self.in_a_row += not lowered
+            if not lowered and (self.in_a_row > self.allowed or not error.agreed):
                 if not (self.allowed and error.agreed):
                     raise
                 raise NonFiniteLossError(
@@ -62,3 +67,22 @@ class Skips:
             logs['skipped'] = torch.ones(())
         else:
             self.in_a_row = 0
+            if self.loss_scale is not None:
+                self.loss_scale.keep()
+
+    def again(self, step: Callable[[], Tensor]) -> Tensor:
+        """Return what a step returns, taken again with a lower scale where that is at fault."""
+        while True:
+            try:
+                result = step()
+            except NonFiniteLossError as error:
+                if not self._lowered(error):
+                    raise
+            else:
+                if self.loss_scale is not None:
+                    self.loss_scale.keep()
+                return result
+
+    def _lowered(self, error: NonFiniteLossError) -> bool:
+        scale = self.loss_scale if error.agreed and error.of_gradient else None
+        return scale is not None and scale.lower()

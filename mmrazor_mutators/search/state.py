@@ -8,8 +8,9 @@ from typing import Any
 
 from ..errors import ConfigError, NASError
 from .checks import check_state
-from .fields import check_counter, check_fields, check_optimizer_fields
+from .fields import check_counter, check_fields, check_names, check_optimizer_fields
 from .guards import get_rng_state, set_rng_state
+from .loss_scale import check_scale_fields
 from .wrapped_optimizers import bare
 
 __all__ = ['load_state', 'state_of']
@@ -24,6 +25,8 @@ def state_of(search: Any) -> dict[str, Any]:
     state = {name: part.state_dict() for name, part in _parts_of(search).items()}
     state.update({name: getattr(search, name) for name in _COUNTERS})
     state['skips'] = [search.skips.total, search.skips.in_a_row]
+    if search.loss_scale is not None:
+        state['loss_scale'] = search.loss_scale.get_extra_state()
     return copy.deepcopy({**state, 'rng': get_rng_state()})
 
 
@@ -45,6 +48,7 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
         )
     for name in _MODULES:
         check_fields(name, state[name], {})
+        check_names(state[name])
         check_state(name, getattr(search, name).state_dict(), state[name])
     for name in _OPTIMIZERS:
         check_optimizer_fields(name, getattr(search, name), state[name])
@@ -60,6 +64,14 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
         )
     for count in skips:
         check_counter('skips', count)
+    if (search.loss_scale is None) == ('loss_scale' in state):
+        here, there = ('with', 'without')[:: 1 if search.loss_scale is not None else -1]
+        raise ConfigError(
+            f'Expected the state of a BilevelSearch {here} a scaler, as here, but got that of '
+            f'one {there} it'
+        )
+    if search.loss_scale is not None:
+        check_scale_fields(state['loss_scale'])
     before = state_of(search)
     try:
         _load_parts(search, state)
@@ -73,6 +85,8 @@ def load_state(search: Any, state: dict[str, Any]) -> None:
     for name in _COUNTERS:
         setattr(search, name, state[name])
     search.skips.total, search.skips.in_a_row = skips
+    if search.loss_scale is not None:
+        search.loss_scale.set_extra_state(state['loss_scale'])
     set_rng_state(state['rng'])
 
 

@@ -129,6 +129,7 @@ def convert(
     """
     places = find_places(model, rules)
     check_fast_paths(model, places, plan)
+    _check_they_run(model, places, plan)
     set_plan(model, plan)
     try:
         _convert(model, places, plan)
@@ -202,6 +203,30 @@ def _first_run(model: nn.Module, plan: SearchPlan) -> Any:
         ) from error
 
 
+def _check_they_run(model: nn.Module, places: Sequence[Place], plan: SearchPlan) -> None:
+    """Refuse a module that the example inputs do not reach, of which nothing can be told."""
+    ran: set[int] = set()
+    handles = [
+        part.register_forward_hook(lambda module, *_: ran.add(id(module)))
+        for place in places
+        for part in place.module.modules()
+    ]
+    saved = SavedBuffers(model)
+    try:
+        run(model, plan)
+    finally:
+        saved.put_back()
+        for handle in handles:
+            handle.remove()
+    for place in places:
+        if not any(id(part) in ran for part in place.module.modules()):
+            raise SearchSpaceError(
+                f'At {place}: it does not run with the example inputs in eval mode, so that '
+                'it is not known whether its choices work, and its logits might never get a '
+                'gradient; give inputs that reach it, or leave it out of the rule'
+            )
+
+
 def _convert(model: nn.Module, places: Sequence[Place], plan: SearchPlan) -> None:
     inner_first = sorted(places, key=lambda place: -place.name.count('.'))
     for place in inner_first:
@@ -218,7 +243,7 @@ def _convert(model: nn.Module, places: Sequence[Place], plan: SearchPlan) -> Non
     for place in by_kind['heads']:
         add_heads(place, plan)
     for place in by_kind['kernel_size']:
-        add_kernel(place)
+        add_kernel(place, model)
 
 
 def _replace(model: nn.Module, place: Place, plan: SearchPlan) -> None:

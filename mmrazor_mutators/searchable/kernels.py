@@ -15,8 +15,12 @@ from .rules import Place
 __all__ = ['add_kernel']
 
 
-def add_kernel(place: Place) -> None:
+def add_kernel(place: Place, model: nn.Module) -> None:
     """Let the size of the kernel of a convolution be chosen, in place.
+
+    Args:
+        place: Where.
+        model: In which no other module may have the same weight.
 
     Raises:
         SearchSpaceError: A place, or sizes, for which this is impossible.
@@ -50,6 +54,17 @@ def add_kernel(place: Place) -> None:
         raise SearchSpaceError(
             f'At {place}: its weight is computed of something else, as by weight_norm; remove '
             'that first'
+        )
+    others = [
+        name
+        for name, module in model.named_modules()
+        if module is not conv and any(p is conv.weight for p in module._parameters.values())
+    ]
+    if others:
+        raise SearchSpaceError(
+            f'At {place}: its weight is also that of {", ".join(map(repr, others))}, and a '
+            'kernel of another size would untie them; leave it out, or let one convolution '
+            'stand in all of these places, which then have one choice'
         )
     mutable = DifferentiableKernel(
         dict(sorted(sizes.items(), key=lambda pair: tuple(pair[1]))),

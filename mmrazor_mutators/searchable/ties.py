@@ -17,7 +17,7 @@ from torch import nn
 
 from ..errors import HostError, SearchSpaceError
 from ..mutables import ModuleMutable, SearchPlan, find_mutables, set_plan
-from ..mutables.layers import CONVS, TRANSPOSED
+from ..mutables.layers import features_of
 
 __all__ = ['Linked', 'TieFinder', 'num_features']
 
@@ -48,17 +48,7 @@ def num_features(module: Any, axis: str) -> int:
     >>> num_features(nn.Linear(3, 4), 'in')
     3
     """
-    if isinstance(module, (*CONVS, *TRANSPOSED)):
-        return int(module.in_channels if axis == 'in' else module.out_channels)
-    if isinstance(module, nn.Linear):
-        return int(module.in_features if axis == 'in' else module.out_features)
-    for name in ('num_features', 'num_channels', 'embedding_dim', 'embed_dim'):
-        if isinstance(getattr(module, name, None), int):
-            return int(getattr(module, name))
-    shape = getattr(module, 'normalized_shape', None)
-    if shape is not None:
-        return int(shape[-1])
-    return int(module.weight.shape[0])
+    return features_of(module)[axis != 'in'] or int(module.weight.shape[0])
 
 
 class TieFinder:

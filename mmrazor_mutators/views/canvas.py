@@ -21,6 +21,7 @@ __all__ = [
     'check_ending',
     'new_figure',
     'save_figure',
+    'svg_settings',
     'text',
 ]
 
@@ -81,17 +82,22 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> None:
         ConfigError: Another ending, or a file that cannot be written.
     """
     suffix, target = check_ending(path), Path(path)
-    import matplotlib as mpl
-
     dpi = min(_DPI, _MAX_PIXELS / max(figure.get_size_inches()))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(_RC):
+        with svg_settings():
             figure.savefig(target, format=suffix[1:], dpi=dpi, **_FORMATS[suffix])
     except OSError as error:
         raise ConfigError(
             f'Cannot write the picture {os.fspath(path)!r}: {error.strerror or error}'
         ) from error
+
+
+def svg_settings() -> Any:
+    """Return the context in which figures are written: text as text, names by content."""
+    import matplotlib as mpl
+
+    return mpl.rc_context(_RC)
 
 
 def text(axes: Axes, x: float, y: float, text: str, **style: Any) -> None:

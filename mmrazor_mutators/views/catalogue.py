@@ -94,7 +94,16 @@ def _registration(node: ast.ClassDef | ast.FunctionDef) -> tuple[str, str] | Non
     return None
 
 
-_WITHOUT_PARTS = {'costs', 'functional', 'host', 'kernels', 'migration', 'shipping', 'views'}
+_WITHOUT_PARTS = {
+    'costs',
+    'functional',
+    'host',
+    'kernels',
+    'migration',
+    'page',
+    'shipping',
+    'views',
+}
 """Folders whose classes no part inherits from: reading them takes time."""
 
 

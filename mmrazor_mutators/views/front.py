@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
 from ..engine.costing import FrontPoint
-from ..errors import ConfigError, HostError
+from .canvas import GRAY, new_figure, save_figure
 
-__all__ = ['draw_front', 'front_table']
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
-_UNITS = {
+__all__ = ['UNITS', 'draw_front', 'front_figure', 'front_table']
+
+UNITS = {
     'params': 'parameters',
     'macs': 'multiply-adds',
     'memory': 'bytes of activations',
@@ -24,7 +26,7 @@ _UNITS = {
 
 def front_table(metric: str, points: Sequence[FrontPoint]) -> Table:
     """Return a table of budgets, costs and accuracies."""
-    title = f'Accuracy against {_UNITS[metric]}'
+    title = f'Accuracy against {UNITS[metric]}'
     table = Table(title=title, min_width=len(title))
     for column in ('budget', 'at most', 'cost', 'of budget', 'accuracy'):
         table.add_column(column, justify='right')
@@ -51,18 +53,21 @@ def draw_front(metric: str, points: Sequence[FrontPoint], path: str | os.PathLik
         HostError: There is no matplotlib.
         ConfigError: The file cannot be written.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise HostError(
-            f'Drawing needs matplotlib, which cannot be imported ({error}); install it with: '
-            'pip install matplotlib'
-        ) from error
+    save_figure(front_figure(metric, points), path)
+
+
+def front_figure(metric: str, points: Sequence[FrontPoint]) -> Figure:
+    """Draw accuracies over costs as a matplotlib figure, which no window shows.
+
+    Raises:
+        HostError: There is no matplotlib.
+    """
     ordered = sorted(points, key=lambda point: point.cost)
-    figure = Figure(figsize=(5.6, 3.6), layout='constrained')
+    figure = new_figure(5.6, 3.6)
+    figure.set_layout_engine('constrained')
     axes: Any = figure.subplots()
     costs, accuracies = [p.cost for p in ordered], [p.accuracy for p in ordered]
-    axes.plot(costs, accuracies, '-', color='#9aa0a6', zorder=1)
+    axes.plot(costs, accuracies, '-', color=GRAY, zorder=1)
     axes.scatter(costs, accuracies, color='#1f6fb2', zorder=2)
     for point in ordered:
         axes.axvline(point.limit, color='#d9730d', linewidth=0.8, linestyle=':')
@@ -74,11 +79,7 @@ def draw_front(metric: str, points: Sequence[FrontPoint], path: str | os.PathLik
             ha='right',
         )
     axes.margins(0.12)
-    axes.set_xlabel(f'{_UNITS[metric]} (dotted: the budgets)')
+    axes.set_xlabel(f'{UNITS.get(metric, metric)} (dotted: the budgets)')
     axes.set_ylabel('accuracy, %')
     axes.spines[['top', 'right']].set_visible(False)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=200)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f'Cannot draw into {os.fspath(path)!r}: {error}') from error
+    return figure

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from typing import Any
-
 import pytest
 import torch
+from processes import ranks
 
 from mmrazor_mutators.distributed import average_, same_draws, world_size
 
 RANK = """
 import datetime
-import sys
+import os
 import torch
 import torch.distributed as dist
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.distributed import average_, same_draws, world_size
 
-rank, store = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group(
-    'gloo',
-    init_method='file://' + store,
-    rank=rank,
-    world_size=2,
-    timeout=datetime.timedelta(seconds=30),
-)
+rank = int(os.environ['RANK'])
+dist.init_process_group('gloo', timeout=datetime.timedelta(seconds=30))
 assert world_size() == 2
 
 tensors = [
@@ -72,31 +62,9 @@ dist.destroy_process_group()
 """
 
 
-def test_two_ranks(tmp_path: Any) -> None:
-    script = tmp_path / 'rank.py'
-    script.write_text(RANK)
-    environment = {
-        **os.environ,
-        'PYTHONPATH': os.pathsep.join(p for p in sys.path if p),
-        'PYTHONWARNINGS': 'ignore',
-    }
-    command = [sys.executable, str(script)]
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / 'store')],
-            env=environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        errors = [process.communicate(timeout=60)[1] for process in ranks]
-    finally:
-        for process in ranks:
-            process.kill()  # One that waits for a rank that has failed.
-            process.wait()
-    assert [process.returncode for process in ranks] == [0, 0], errors
+def test_two_ranks() -> None:
+    ended = ranks(2, '-c', RANK)
+    assert [rank.returncode for rank in ended] == [0, 0], [rank.stderr for rank in ended]
 
 
 @pytest.mark.parametrize('tensors', [[], [torch.tensor([1.0, 2.0])]])

@@ -79,7 +79,7 @@ def test_many_pairs_are_resampled() -> None:
 
 @pytest.mark.parametrize('count', [2, 3, 10])
 def test_intervals_hold_the_truth_as_often_as_they_say(count: int) -> None:
-    held, tries = 0, 2000
+    held, tries = 0, 1000
     for seed in range(tries):
         ours, theirs = draws(count, seed)
         found = paired_interval(ours, theirs, level=0.8)

@@ -7,8 +7,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import pytest
 import tiny_runs
 import torch
+from processes import ranks
 from tiny_runs import CONFIGS, complaint
 
 import mmrazor_mutators as mm
@@ -225,20 +224,14 @@ sys.exit(cli.main(sys.argv[2:]))
     reason='needs gloo',
 )
 def test_ranks_train_and_find_the_same(tmp_path: Path) -> None:
-    (tmp_path / 'rank.py').write_text(RANK)
     changes = {k: v for k, v in SMALL.items() if k != 'config'}
     changes.update(train_cfg__max_epochs=1, train_cfg__evolution__max_epoch=2)
-    done = subprocess.run(
-        [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2']
-        + [str(tmp_path / 'rank.py'), str(tmp_path), 'search', str(CONFIG)]
-        + ['--work-dir', str(tmp_path / 'run'), '--launcher', 'pytorch']
-        + tiny_runs.options(**changes),
-        env={**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''},
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    words = [RANK, str(tmp_path), 'search', str(CONFIG)]
+    words += ['--work-dir', str(tmp_path / 'run'), '--launcher', 'pytorch']
+    words += tiny_runs.options(**changes)
+    env = {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
+    ended = ranks(2, '-c', *words, env=env)
+    assert [rank.returncode for rank in ended] == [0, 0], [rank.stderr for rank in ended]
     (first, ours), (second, theirs) = (
         torch.load(tmp_path / f'rank{rank}.pth', weights_only=False) for rank in range(2)
     )
@@ -246,4 +239,5 @@ def test_ranks_train_and_find_the_same(tmp_path: Path) -> None:
         assert torch.equal(value, second[key]), key
     assert ours == theirs == evolved(tmp_path / 'run')['evaluated']
     assert len({entry['score'] for entry in ours}) > 1
-    assert done.stdout.count('evolution   2/2') == 1
+    said = ''.join(rank.stdout for rank in ended)
+    assert len(re.findall(r'evolution +2/2', said)) == 1

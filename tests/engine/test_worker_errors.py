@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import python
 
 from mmrazor_mutators.blame import in_worker, of_loader, one_line, place_of
 from mmrazor_mutators.engine.config import load_config
@@ -57,18 +55,8 @@ def said_by(root: Path, dataset: str, workers: int = 2) -> str:
     (root / 'my_data_of_tests.py').write_text(MINE)
     text = CONFIG.format(digits=str(DIGITS), workers=workers, dataset=dataset)
     (root / 'config.py').write_text(text)
-    done = subprocess.run(
-        [sys.executable, '-m', 'mmrazor_mutators', 'search', 'config.py', '--work-dir', 'w'],
-        cwd=root,
-        env={
-            **os.environ,
-            'OMP_NUM_THREADS': '1',
-            'PYTHONPATH': f'{DIGITS.parents[2]}{os.pathsep}{root}',
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    words = ['search', 'config.py', '--work-dir', 'w']
+    done = python('-m', 'mmrazor_mutators', *words, cwd=root)
     assert done.returncode == 2, done.stdout + done.stderr
     (line,) = done.stderr.splitlines()
     assert 'should not happen' not in line

@@ -1,7 +1,8 @@
 """The core on mmcv 1.x: its tests once more, in an environment that has that host.
 
 ``make install-mmcv1`` makes one in ``.venv-mmcv1``; the environment variable
-``MMRAZOR_MUTATORS_MMCV1_PYTHON`` names the Python of another one.
+``MMRAZOR_MUTATORS_MMCV1_PYTHON`` names the Python of another one. A part of the tests runs
+with all others; ``make test-mmcv1`` runs the rest.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,15 @@ ROOT = Path(__file__).resolve().parents[2]
 VARIABLE = 'MMRAZOR_MUTATORS_MMCV1_PYTHON'
 DEFAULT = ROOT / '.venv-mmcv1' / 'bin' / 'python'
 
+QUICK = [
+    'tests/hosts',
+    'tests/core/test_registry.py',
+    'tests/core/test_configs.py',
+    'tests/core/test_optim.py',
+]
+"""What the host itself does: how it is met, registries, configs, optimizers, steps with it."""
+
 PARTS = {
-    'use': ['tests/hosts'],
-    'core': [
-        'tests/core/test_registry.py',
-        'tests/core/test_configs.py',
-        'tests/core/test_optim.py',
-    ],
     'networks': ['tests/mutables', 'tests/architectures', 'tests/ops'],
     'search': [
         'tests/search/test_bilevel.py',
@@ -39,7 +41,7 @@ PARTS = {
     'mutators': ['tests/mutators', 'tests/test_contract.py', 'tests/test_export.py'],
     'extensions': ['tests/extensions'],
 }
-"""What is tested there; test modules that need mmengine are left out.
+"""What else is tested there, for minutes; test modules that need mmengine are left out.
 
 What never meets the host, as the pure functions and how a pass is run, would tell nothing
 new.
@@ -117,24 +119,32 @@ def run(python: str, *arguments: str, env: dict[str, str]) -> Any:
     )
 
 
-@pytest.mark.timeout(900)  # A busy machine; alone, each takes half a minute.
-@pytest.mark.parametrize('part', PARTS)
-def test_the_core(part: str, python: str, environment: dict[str, str]) -> None:
+def passes(python: str, paths: list[str], environment: dict[str, str]) -> None:
     options = ['-p', 'no:cacheprovider', '-p', 'without_mmengine', '--tb=short']
-    done = run(python, '-m', 'pytest', *options, *PARTS[part], env=environment)
+    done = run(python, '-m', 'pytest', *options, *paths, env=environment)
     assert done.returncode == 0, done.stdout[-10_000:]
     assert "host: mmcv1 {'mmcv': '1." in done.stdout
     assert ' passed' in done.stdout
 
 
+@pytest.mark.timeout(900)  # A busy machine; alone, each takes half a minute.
+def test_what_meets_the_host(python: str, environment: dict[str, str]) -> None:
+    passes(python, QUICK, environment)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_search_finds_the_same(python: str, environment: dict[str, str]) -> None:
-    found = []
-    for executable in (python, sys.executable):
-        done = run(executable, '-c', SEARCH, env=environment)
-        assert done.returncode == 0, done.stdout
-        found.append(json.loads(done.stdout))
-    ours, theirs = found
+@pytest.mark.parametrize('part', PARTS)
+def test_the_core(part: str, python: str, environment: dict[str, str]) -> None:
+    passes(python, PARTS[part], environment)
+
+
+@pytest.mark.timeout(900)
+def test_a_search_finds_the_same(python: str, environment: dict[str, str], capsys: Any) -> None:
+    done = run(python, '-c', SEARCH, env=environment)
+    assert done.returncode == 0, done.stdout
+    exec(SEARCH, {})
+    ours, theirs = json.loads(done.stdout), json.loads(capsys.readouterr().out)
     assert [ours.pop('host'), theirs.pop('host')] == ['mmcv1', 'mmengine']
     for name, (losses, logits, subnet) in theirs.items():
         # Two versions of torch need not round alike.

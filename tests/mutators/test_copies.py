@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import toys
+from processes import python
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.testing import assert_close
@@ -169,14 +167,8 @@ def test_another_process_goes_on(how: str, tmp_path: Path) -> None:
     torch.save(search.state_dict(), tmp_path / 'state.pt')
     torch.save((search.supernet, search.mutator), tmp_path / 'module.pt')
     search.step(*batches())
-    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(p for p in sys.path if p)}
-    environment.update(PYTHONHASHSEED='7', OMP_NUM_THREADS='1')
-    subprocess.run(
-        [sys.executable, '-W', 'ignore', '-c', OTHER, str(tmp_path), how, 'GDASMutator'],
-        env=environment,
-        check=True,
-        timeout=120,
-    )
+    done = python('-c', OTHER, str(tmp_path), how, 'GDASMutator')
+    assert done.returncode == 0, done.stderr
     result = torch.load(tmp_path / 'result.pt', weights_only=True)
     assert_close(result, search.state_dict(), rtol=0, atol=0)
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from processes import Process
 
 CONFIGS = Path(__file__).parents[2] / 'configs'
-ENVIRONMENT = {**os.environ, 'OMP_NUM_THREADS': '1', 'CUDA_VISIBLE_DEVICES': ''}
+ENVIRONMENT = {**os.environ, 'CUDA_VISIBLE_DEVICES': ''}
 
 _SMALL = {
     'train_cfg.max_epochs': 2,
@@ -85,23 +84,12 @@ def subnet_file(folder: Path) -> Path:
     return path
 
 
-def command(*words: str) -> list[str]:
-    return [sys.executable, '-m', 'mmrazor_mutators', *words]
+def start(words: list[str], **kwargs: Any) -> Process:
+    """Begin a run in a process of its own."""
+    return Process(['-m', 'mmrazor_mutators', *words], env=ENVIRONMENT, **kwargs)
 
 
-def start(words: list[str], **kwargs: Any) -> subprocess.Popen[str]:
-    """Begin a process."""
-    return subprocess.Popen(
-        words,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
-
-
-def wait_for(process: subprocess.Popen[str], path: Path, pattern: str) -> None:
+def wait_for(process: Process, path: Path, pattern: str) -> None:
     """Wait until a process has written a file of some name."""
     for _ in range(2400):
         if any(path.glob(pattern)):
@@ -132,6 +120,9 @@ def result_of(work_dir: Path) -> dict[str, Any]:
     for name in ('evolution.json', 'results.json'):
         if (work_dir / name).exists():
             result[name] = json.loads((work_dir / name).read_text())
+    for name in ('epochs.csv', 'spaces.csv'):
+        if (work_dir / name).exists():
+            result[name] = (work_dir / name).read_text()
     # The host keeps the config by the time of the start.
     result['files'] = sorted(
         path.name

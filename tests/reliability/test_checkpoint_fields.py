@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any
 import pytest
 import tiny_runs
 import torch
+from mmengine.logging.history_buffer import HistoryBuffer
 from torch import nn
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.engine.runner import allow_checkpoint_types
 from mmrazor_mutators.errors import ConfigError
-from mmrazor_mutators.search.fields import check_counter, check_fields
+from mmrazor_mutators.search.fields import check_counter, check_fields, check_optimizer_fields
 
 WRONG: tuple[Any, ...] = ('x', None, {'a': 1}, torch.zeros(2, 7), -3)
 
@@ -90,16 +92,6 @@ def test_states_of_searches(name: str) -> None:
     search.load_state_dict(state)
 
 
-@pytest.fixture(scope='module')
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search that was interrupted after its first epoch."""
-    work_dir = tmp_path_factory.mktemp('stopped') / 'run'
-    stop = '[{"type":"tiny_runs.StopAfter","epochs":1}]'
-    changes = {'train_cfg__max_epochs': 2, 'custom_hooks': stop}
-    assert tiny_runs.search(work_dir, **changes) == 130
-    return work_dir
-
-
 FIELDS = (
     ('meta',),
     ('meta', 'epoch'),
@@ -131,12 +123,12 @@ def test_checkpoints_of_runs(
     whole = torch.load(stopped / 'epoch_1.pth', weights_only=True)
     assert path in list(leaves(whole))
     for number, new in enumerate(('x', torch.zeros(2, 7))):
-        copy = tmp_path / str(number)
-        shutil.copytree(stopped, copy)
-        (copy / 'last.pth').unlink()
-        (copy / 'last_checkpoint').write_text(str(copy / 'epoch_1.pth'))
-        torch.save(changed(whole, path, new), copy / 'epoch_1.pth')
-        assert tiny_runs.search(copy, '--resume', train_cfg__max_epochs=2) == 2
+        work_dir = tmp_path / str(number)
+        shutil.copytree(stopped, work_dir)
+        (work_dir / 'last.pth').unlink()
+        (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_1.pth'))
+        torch.save(changed(whole, path, new), work_dir / 'epoch_1.pth')
+        assert tiny_runs.search(work_dir, '--resume', train_cfg__max_epochs=2) == 2
         said = tiny_runs.complaint(capsys)
         assert 'should not happen' not in said
 
@@ -164,3 +156,57 @@ def test_fields_of_another_kind(given: Any, ours: Any, what: str) -> None:
 def test_counters(value: Any) -> None:
     with pytest.raises(ConfigError, match=r'`epoch` .* at least 0, but got'):
         check_counter('epoch', value)
+
+
+def history(**attributes: Any) -> Any:
+    buffer = HistoryBuffer([1.0], [1])
+    vars(buffer).update(attributes)
+    return buffer
+
+
+@pytest.mark.parametrize(
+    ('path', 'new', 'message'),
+    [
+        (('state_dict', 3), torch.zeros(1), 'weights of the saved state to have names'),
+        (('message_hub', 'log_scalars', 'x'), history(_log_history={}), '`message_hub.log_sca'),
+        (
+            ('message_hub', 'log_scalars', 'x'),
+            history(max_length=None),
+            'many numbers as count',
+        ),
+        (('message_hub', 'log_scalars', 'x'), history(_count_history=3), 'as many numbers'),
+        (('message_hub', 'log_scalars', 3), HistoryBuffer([1.0], [1]), 'a str, but got 3'),
+        (('message_hub', 'resumed_keys', 'train/loss'), None, 'True or False, but got None'),
+    ],
+)
+def test_fields_that_are_in_none_of_ours(
+    stopped: Path, tmp_path: Path, path: Any, new: Any, message: str, capsys: Any
+) -> None:
+    allow_checkpoint_types()
+    content = torch.load(stopped / 'epoch_1.pth', weights_only=True)
+    parent = content
+    for key in path[:-1]:
+        parent = parent[key]
+    parent[path[-1]] = new
+    work_dir = tmp_path / 'run'
+    shutil.copytree(stopped, work_dir)
+    for other in work_dir.glob('*.pth'):
+        other.unlink()
+    torch.save(content, work_dir / 'epoch_1.pth')
+    assert tiny_runs.search(work_dir, '--resume', train_cfg__max_epochs=2) == 2
+    assert message in tiny_runs.complaint(capsys)
+
+
+@pytest.mark.parametrize('kind', [torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad])
+def test_what_an_optimizer_keeps_of_a_parameter(kind: Any) -> None:
+    params = [torch.zeros(3, requires_grad=True) for _ in range(2)]
+    optimizer = kind(params, lr=0.1)
+    params[0].grad = torch.ones(3)
+    optimizer.step()
+    state = optimizer.state_dict()
+    check_optimizer_fields('it', optimizer, state)
+    for key in [*state['state'][0]]:
+        broken = copy.deepcopy(state)
+        broken['state'][0][f'{key}_x'] = broken['state'][0].pop(key)
+        with pytest.raises(ConfigError, match=f'`it.state.0` .* to have {key}, but it has'):
+            check_optimizer_fields('it', optimizer, broken)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from runs import arguments, assert_same, command, result_of, start, wait_for
+from runs import arguments, assert_same, result_of, start, wait_for
 
 from mmrazor_mutators import cli
 from mmrazor_mutators.durable import remove_stale_drafts
@@ -154,7 +154,7 @@ def test_another_run_in_the_same_directory(tmp_path: Path, capsys: Any) -> None:
     assert cli.main(arguments('darts', work_dir)) == 0
     changes = {'randomness__seed': 3}
     assert cli.main(arguments('darts', other, **changes)) == 0
-    process = start(command(*arguments('darts', work_dir, train_cfg__max_epochs=9, **changes)))
+    process = start(arguments('darts', work_dir, train_cfg__max_epochs=9, **changes))
     try:
         for _ in range(3000):
             if (work_dir / 'run_number').read_text() == '2\n':
@@ -174,7 +174,7 @@ def test_a_kill(kind: str, tmp_path: Path) -> None:
     assert cli.main(arguments(kind, tmp_path / 'whole')) == 0
     whole = result_of(tmp_path / 'whole')
     work_dir = tmp_path / 'run'
-    process = start(command(*arguments(kind, work_dir)))
+    process = start(arguments(kind, work_dir))
     wait_for(process, work_dir, 'iter_*.pth')
     process.send_signal(signal.SIGKILL)
     process.communicate()

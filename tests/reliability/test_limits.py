@@ -22,6 +22,7 @@ from mmrazor_mutators import cli
 from mmrazor_mutators.engine.lock import locked
 from mmrazor_mutators.engine.resuming import check_same_run, config_text
 from mmrazor_mutators.errors import ConfigError
+from mmrazor_mutators.mutables import load_subnet
 
 ROOT = Path(__file__).parents[2]
 
@@ -92,16 +93,6 @@ def test_a_lock_leaves_nothing_behind(tmp_path: Path) -> None:
         locked(tmp_path / 'kept' / 'result' / 'x'),
     ):
         pass
-
-
-@pytest.fixture(scope='module')
-def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A search that was interrupted after its first epoch."""
-    work_dir = tmp_path_factory.mktemp('stopped') / 'run'
-    stop = '[{"type":"tiny_runs.StopAfter","epochs":1}]'
-    changes = {'train_cfg__max_epochs': 2, 'custom_hooks': stop}
-    assert tiny_runs.search(work_dir, **changes) == 130
-    return work_dir
 
 
 OTHERWISE: dict[str, Any] = {
@@ -282,3 +273,16 @@ def test_both_ways_to_resume_are_in_the_help(capsys: pytest.CaptureFixture[str])
         cli.main(['search', '--help'])
     said = capsys.readouterr().out
     assert '--resume-changed' in said
+
+
+def test_a_retraining_writes_nothing_before_it_is_checked(
+    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work_dir, subnet = tmp_path / 'run', stopped / 'subnet.yaml'
+    wrong = {'retrain.optim_wrapper.optimizer.type': 'Nothing'}
+    assert tiny_runs.retrain(work_dir, subnet, **wrong) == 2
+    assert 'Nothing' in complaint(capsys)
+    assert not (work_dir / 'subnet.yaml').exists()
+    assert not (work_dir / 'config.py').exists()
+    assert tiny_runs.retrain(work_dir, subnet) == 0
+    assert load_subnet(work_dir / 'subnet.yaml') == load_subnet(subnet)

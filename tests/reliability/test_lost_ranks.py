@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from processes import python
 from runs import ENVIRONMENT, arguments
 
 from mmrazor_mutators import cli
@@ -45,15 +44,9 @@ def end_of(folder: Path, world_size: int, victim: int, number: int = 9, **change
     script = folder / 'rank.py'
     script.write_text(RANK)
     words = arguments('darts by step', folder / 'run', '--launcher', 'pytorch', **changes)
-    torchrun = [sys.executable, '-m', 'torch.distributed.run', '--standalone']
-    return subprocess.run(
-        [*torchrun, '--nproc_per_node', str(world_size)]
-        + [str(script), str(victim), str(number), *words],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
+    torchrun = ['-m', 'torch.distributed.run', '--standalone']
+    torchrun += ['--nproc_per_node', str(world_size)]
+    return python(*torchrun, str(script), str(victim), str(number), *words, env=ENVIRONMENT)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 
 
 def _run_rank(rank: int, world_size: int, job: Callable[[int, int], Any], folder: str) -> None:
@@ -35,6 +35,6 @@ def results_of(job: Callable[[int, int], Any], world_size: int, folder: Path) ->
         world_size: How many.
         folder: An empty one.
     """
-    mp.spawn(_run_rank, (world_size, job, str(folder)), nprocs=world_size)
+    spawn(_run_rank, (world_size, job, str(folder)), world_size)
     paths = [folder / f'rank{rank}.pt' for rank in range(world_size)]
     return [torch.load(path, weights_only=False) for path in paths]

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from mmrazor_mutators.errors import ConfigError, InputError
+from mmrazor_mutators.errors import ConfigError
 from mmrazor_mutators.search import Evolution
-from mmrazor_mutators.search.constraints import check_constraints, meets
 
 LENGTH = 8
 

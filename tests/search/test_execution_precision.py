@@ -226,14 +226,16 @@ def test_finite_differences_are_refused() -> None:
 
 @pytest.mark.parametrize('autocast', ['float32', 'bf16', torch.bfloat16, True, ''])
 def test_unknown_precisions(autocast: Any) -> None:
-    expected = f"`autocast` to be 'bfloat16' or None, but got {autocast!r}$"
+    expected = f"`autocast` to be 'bfloat16', 'float16' or None, but got {autocast!r}$"
     with pytest.raises(ConfigError, match=expected):
         Execution(nn.Linear(1, 1), autocast=autocast)
 
 
 def test_float16() -> None:
-    with pytest.raises(ConfigError, match=r"but got 'float16'; gradients vanish in float16"):
-        Execution(nn.Linear(1, 1), autocast='float16')
+    supernet = nn.Linear(1, 1)
+    with Execution(supernet, autocast='float16').forward_context():
+        assert (supernet.weight @ supernet.weight).dtype == torch.float16
+        assert supernet(torch.ones(1, 1)).dtype == torch.float32
 
 
 @pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])

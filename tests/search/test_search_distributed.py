@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from processes import spawn
 from torch import Tensor, nn
 from torch.testing import assert_close
 from toy_searches import HYPERGRADIENTS, SpoiltLoss, assert_same_state
@@ -158,7 +158,7 @@ def run_rank(rank: int, folder: str) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each rank sent back."""
     folder = tmp_path_factory.mktemp('ranks')
-    mp.spawn(run_rank, (str(folder),), nprocs=WORLD_SIZE)
+    spawn(run_rank, (str(folder),), WORLD_SIZE)
     return [torch.load(Path(folder, f'rank{rank}.pt')) for rank in range(WORLD_SIZE)]
 
 

@@ -149,3 +149,52 @@ def test_scripted_and_lazy_modules_are_refused() -> None:
         mm.make_searchable(lazy, rules, x)
     lazy(x)
     assert mm.make_searchable(lazy, rules, x) is lazy
+
+
+class Tied(nn.Module):
+    """Two convolutions with one weight, one with its own, and parts that never run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.own = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.second.weight = self.first.weight
+        self.never = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.own(self.second(self.first(x).relu()).relu())
+
+
+OWN = {'match': 'own', 'kernel_size': [1, 3]}
+
+
+@pytest.mark.parametrize(
+    'rule', [{'match': 'first'}, {'match': ['first', 'second'], 'space': 's'}]
+)
+def test_a_kernel_that_two_convolutions_have(rule: Any) -> None:
+    model = Tied().double()
+    rules = [{**rule, 'kernel_size': [1, 3]}]
+    with pytest.raises(SearchSpaceError, match=r"'first'.* also that of 'second'.* untie"):
+        mm.make_searchable(model, rules, IMAGES)
+    assert model.first.weight is model.second.weight
+    assert type(model.first) is nn.Conv2d
+    mm.make_searchable(model, [OWN], IMAGES)
+
+
+@pytest.mark.parametrize(
+    'rule',
+    [
+        {'match': 'never.0', 'ops': {'other': nn.Identity()}},
+        {'match': 'never.1', 'activation': ['silu']},
+        {'match': 'never.0', 'kernel_size': [1, 3]},
+        {'match': 'never', 'depth': True},
+    ],
+)
+def test_what_never_runs_is_named(rule: Any) -> None:
+    model = Tied().double()
+    message = rf"'{rule['match']}'.*: it does not run with the example inputs"
+    with pytest.raises(SearchSpaceError, match=message):
+        mm.make_searchable(model, [rule, OWN], IMAGES)
+    assert type(model.own) is nn.Conv2d
+    assert not any(module._forward_hooks for module in model.modules())
+    ran = {'match': 'own', 'ops': {'other': nn.Conv2d(3, 3, 1).double()}}
+    mm.make_searchable(model, [ran], IMAGES)

@@ -2,6 +2,7 @@
 
 from .draws import Draws, draw_networks
 from .jobs import compare, config_names
+from .parts import keep
 from .runs import Plan, Run, plan_seed, run_plan, run_seed
 from .summaries import Summary, summarize
 
@@ -13,6 +14,7 @@ __all__ = [
     'compare',
     'config_names',
     'draw_networks',
+    'keep',
     'plan_seed',
     'run_plan',
     'run_seed',

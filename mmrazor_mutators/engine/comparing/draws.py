@@ -15,9 +15,9 @@ from ...algorithms import SPOS
 from ...extensions import Budget
 from ...functional import gumbel_noise
 from ...typing import Subnet
-from ..jobs import build_model, space_of
+from ..jobs import build_model
 
-__all__ = ['Draws', 'draw_networks']
+__all__ = ['Draws', 'draw_from', 'draw_networks', 'limits_text']
 
 
 class Draws(NamedTuple):
@@ -49,13 +49,16 @@ def draw_networks(cfg: Config, seed: int, count: int) -> Draws:
     Raises:
         NASError: The space cannot be built, or no network of it is within the limits.
     """
+    return draw_from(build_model(cfg, cfg.model), cfg.train_cfg, seed, count)
+
+
+def draw_from(model: Any, train_cfg: Mapping[str, Any], seed: int, count: int) -> Draws:
+    """Draw as :func:`draw_networks`, from the model of a search."""
     seeds = [random.Random(f'{seed}/{index}').getrandbits(31) for index in range(count)]
-    constraints = (cfg.train_cfg.get('evolution') or {}).get('constraints')
-    if constraints:
-        model = build_model(cfg, cfg.model)
-        if isinstance(model, SPOS):
-            return _draw_paths(model, cfg.train_cfg['evolution'], seeds)
-    space = space_of(cfg)
+    options = train_cfg.get('evolution') or {}
+    if options.get('constraints') and isinstance(model, SPOS):
+        return _draw_paths(model, options, seeds)
+    space = model.mutator
     budget = next((e for e in getattr(space, 'extensions', ()) if isinstance(e, Budget)), None)
     if budget is None:
         return Draws([space.random_subnet(each) for each in seeds], {})
@@ -110,9 +113,13 @@ def limits_text(limits: Mapping[str, tuple[float, float]]) -> str:
     parts = []
     for name, (low, high) in limits.items():
         if low <= 0:
-            parts.append(f'{name} <= {high:,.6g}')
+            parts.append(f'{name} <= {_short(high)}')
         elif math.isinf(high):
-            parts.append(f'{name} >= {low:,.6g}')
+            parts.append(f'{name} >= {_short(low)}')
         else:
-            parts.append(f'{name} from {low:,.6g} to {high:,.6g}')
+            parts.append(f'{name} from {_short(low)} to {_short(high)}')
     return ', '.join(parts)
+
+
+def _short(number: float) -> str:
+    return f'{number:,.0f}' if number >= 1000 else f'{number:g}'

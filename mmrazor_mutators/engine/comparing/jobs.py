@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.config import Config
 from rich.console import Console
 
 from ...checks import check_count
-from ...durable import write_durably
-from ...errors import ConfigError
+from ...distributed import world_size
+from ...errors import ConfigError, NASError
 from .. import signals
 from ..lock import alone_in_work_dir
+from .parts import keep
 from .runs import Run, as_row, plan_seed, run_plan
 
 __all__ = ['compare', 'config_names']
@@ -75,17 +77,34 @@ def compare(
         NASError: Whatever is wrong with the data, a search or a training.
     """
     check_count('num_seeds', num_seeds)
-    plans = [
-        plan_seed(cfg, seed, work_dir, name=name, num_random=num_random)
-        for name, cfg in configs.items()
-        for seed in range(num_seeds)
-    ]
+    if world_size() > 1 or int(os.environ.get('WORLD_SIZE', '1')) > 1:
+        raise ConfigError(
+            'Expected one process to compare configs, but there are '
+            f'{os.environ.get("WORLD_SIZE", world_size())} of torchrun: start it without, or '
+            'let the verbs search and retrain use them'
+        )
+    plans = []
+    for name, cfg in configs.items():
+        for seed in range(num_seeds):
+            with _naming(name):
+                plans.append(plan_seed(cfg, seed, work_dir, name=name, num_random=num_random))
     runs: dict[int, Run] = {}
     finished: list[Run] = []
     for index, plan in sorted(enumerate(plans), key=lambda item: item[1].seed):
         runs[index] = run_plan(plan, console=console)
         finished = [run for _, run in sorted(runs.items())]
         lines = [json.dumps(as_row(run)) for run in finished]
-        write_durably(work_dir / 'runs.jsonl', '\n'.join(lines) + '\n')
+        keep(work_dir / 'runs.jsonl', '\n'.join(lines) + '\n')
         tell(finished)
     return finished
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Let an error say of which config it is."""
+    try:
+        yield
+    except NASError as error:
+        if name not in str(error):
+            error.args = (f'{name}: {error}',)
+        raise

@@ -23,9 +23,25 @@ from ..checkpoints import has_begun
 from ..jobs import build_model
 from ..resuming import check_same_run, config_text, decisive_values
 
-__all__ = ['Part', 'fingerprint', 'finished_alike']
+__all__ = ['Part', 'fingerprint', 'finished_alike', 'keep']
 
 _DONE = 'done.json'
+
+
+def keep(path: Path, content: str) -> None:
+    """Write a file of a comparison in one go.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_durably(path, content)
+    except OSError as error:
+        raise ConfigError(
+            f'Cannot write {str(path)!r}: {error.strerror}; what is finished is kept, and the '
+            'same command goes on'
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -96,14 +112,13 @@ class Part:
 
     def finish(self, **facts: Any) -> None:
         """Write down that the part is finished; from then on it is not run again."""
-        write_durably(self.folder / _DONE, json.dumps(facts, indent=2) + '\n')
+        keep(self.folder / _DONE, json.dumps(facts, indent=2) + '\n')
 
     def adopt(self, facts: dict[str, Any], other: Path) -> None:
         """Take the result of another part in which the same was done."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         if self.subnet is not None:
             dump_subnet(self.subnet, self.folder / 'subnet.yaml')
-        write_durably(self.folder / 'config.py', config_text(self.cfg))
+        keep(self.folder / 'config.py', config_text(self.cfg))
         self.finish(**facts, same_as=str(other))
 
 
@@ -127,7 +142,7 @@ def fingerprint(cfg: Config, subnet: Subnet) -> str | None:
     try:
         for chunk in _described(model):
             digest.update(chunk)
-    except (pickle.PicklingError, AttributeError, TypeError):
+    except Exception:  # A module of anybody's raises whatever pickling it leads to.
         return None
     return digest.hexdigest()
 

@@ -20,7 +20,7 @@ from ...registry import MUTATORS
 from ...typing import Subnet
 from ..hooks.seconds import SecondsHook
 from ..jobs import build_model, check_training_parts, retrain, retraining_config, search
-from .draws import Draws, draw_networks, limits_text
+from .draws import Draws, draw_from, limits_text
 from .parts import Part, fingerprint, finished_alike
 
 __all__ = ['Plan', 'Run', 'plan_seed', 'run_plan', 'run_seed']
@@ -125,10 +125,10 @@ def plan_seed(
     """
     check_count('num_random', num_random, 0)
     cfg = with_seed(cfg, check_count('seed', seed, 0))
-    _check_searching(cfg, name)
+    model = _searching_model(cfg, name)
     training = retraining_config(cfg)
     folder = work_dir / name / f'seed_{seed}'
-    draws = draw_networks(cfg, seed, num_random)
+    draws = draw_from(model, cfg.train_cfg, seed, num_random)
     randoms = [
         Part(folder / f'random_{index}', training, subnet)
         for index, subnet in enumerate(draws.subnets)
@@ -158,7 +158,7 @@ def with_seed(cfg: Config, seed: int) -> Config:
     return changed
 
 
-def _check_searching(cfg: Config, name: str) -> None:
+def _searching_model(cfg: Config, name: str) -> Any:
     if 'retrain' not in cfg:
         raise ConfigError(
             f'Expected the config {name!r} to have a `retrain` section, which says how the '
@@ -166,11 +166,13 @@ def _check_searching(cfg: Config, name: str) -> None:
             'configs/_base_/short_retraining.py'
         )
     check_training_parts(cfg)
-    if not getattr(build_model(cfg, cfg.model), 'searching', False):
+    model = build_model(cfg, cfg.model)
+    if not getattr(model, 'searching', False):
         raise ConfigError(
             f'Expected `model` of the config {name!r} to be a search, but it has no mutator or '
             'says retraining=True; see configs/darts/digits.py'
         )
+    return model
 
 
 def run_plan(plan: Plan, *, console: Console | None = None) -> Run:

@@ -3,6 +3,7 @@
 from .checkpoint import CheckpointHook
 from .drop_path import DropPathProbHook
 from .epoch_seed import EpochSeedHook
+from .monitor import SearchMonitorHook
 from .peak_memory import PeakMemoryHook
 from .progress import ProgressHook
 from .search_subnet import SearchSubnetHook
@@ -14,6 +15,7 @@ __all__ = [
     'EpochSeedHook',
     'PeakMemoryHook',
     'ProgressHook',
+    'SearchMonitorHook',
     'SearchSubnetHook',
     'StopHook',
 ]

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.logging.history_buffer import HistoryBuffer
 
-from ...search.fields import check_counter, check_fields, check_optimizer_fields
+from ...errors import ConfigError
+from ...search.fields import (
+    check_counter,
+    check_fields,
+    check_names,
+    check_optimizer_fields,
+    shortened,
+)
 
 __all__ = ['CheckpointFieldsHook']
 
@@ -27,6 +35,7 @@ class CheckpointFieldsHook(Hook):
         if not runner._resume:
             return
         check_fields('checkpoint', checkpoint, {'state_dict': {}, 'meta': {'epoch': 0}})
+        check_names(checkpoint.get('state_dict', {}))
         meta = checkpoint.get('meta', {})
         for name in ('epoch', 'iter'):
             if name in meta:
@@ -63,8 +72,28 @@ def _states_of(schedulers: Any) -> list[dict[str, Any]]:
 def _check_messages(given: Any) -> None:
     names = ('log_scalars', 'runtime_info', 'resumed_keys')
     check_fields('message_hub', given, {name: {} for name in names})
+    for name in names:
+        for key in given.get(name, {}):
+            check_fields(f'message_hub.{name}, a name in it,', key, '')
     for name, buffer in given.get('log_scalars', {}).items():
-        if not isinstance(buffer, HistoryBuffer):
-            check_fields(f'message_hub.log_scalars.{name}', buffer, HistoryBuffer())
+        _check_history(f'message_hub.log_scalars.{name}', buffer)
     for name, kept in given.get('resumed_keys', {}).items():
-        check_fields(f'message_hub.resumed_keys.{name}', kept, True)
+        if not isinstance(kept, bool):
+            raise ConfigError(
+                f'Expected `message_hub.resumed_keys.{name}` of the saved state to be True or '
+                f'False, but got {shortened(kept)}'
+            )
+
+
+def _check_history(name: str, buffer: Any) -> None:
+    check_fields(name, buffer, HistoryBuffer())
+    held = [vars(buffer).get(key) for key in ('_log_history', '_count_history')]
+    fits = all(
+        isinstance(x, np.ndarray) and x.dtype.kind in 'fiu' and x.ndim == 1 for x in held
+    )
+    longest = getattr(buffer, 'max_length', None)
+    if not fits or len(held[0]) != len(held[1]) or type(longest) is not int or longest < 1:
+        raise ConfigError(
+            f'Expected `{name}` of the saved state to hold as many numbers as counts, but got '
+            f'{", ".join(shortened(value) for value in (*held, longest))}'
+        )

@@ -17,19 +17,28 @@ from rich.progress import (
 from torch import Tensor
 
 from ...registry import HOOKS
+from ..lines import fitted, width_of
 
-__all__ = ['ProgressHook', 'open_bar']
+__all__ = ['ProgressHook', 'open_bar', 'room_beside']
+
+_BAR, _TIME = 10, 7
+
+
+def room_beside(console: Console, title: str) -> int:
+    """Return how many characters there are beside a bar with its title and its time left."""
+    return max(0, width_of(console) - len(title) - _BAR - _TIME - 3)
 
 
 def open_bar(console: Console, title: str, total: int, completed: int = 0) -> Progress:
     """Open a progress bar of one task, which tells what its field ``shown`` says."""
     progress = Progress(
         TextColumn('[bold]{task.description}'),
-        BarColumn(bar_width=12),  # All of it fits a line of 80 characters.
+        BarColumn(bar_width=_BAR),
         TimeRemainingColumn(compact=True),
         TextColumn('{task.fields[shown]}'),
         console=console,
         transient=True,
+        speed_estimate_period=300.0,  # A step, or a path of an evolution, may take long.
     )
     progress.add_task(title, total=total, completed=completed, shown='')
     progress.start()
@@ -44,18 +53,26 @@ class ProgressHook(Hook):
 
     Args:
         title: What is going on, such as ``'search'``.
-        leading: Name the leading choice of this many spaces in each line.
+        leading: Name the leading choice of at most this many spaces in each line, as far as
+            there is room.
         console: Where to print, by default the standard output.
+        part: Which of how many runs of the same length it is, from 0; the bar and its time
+            left are those of all of them.
     """
 
     priority = 'LOW'
 
     def __init__(
-        self, title: str = 'train', leading: int = 3, console: Console | None = None
+        self,
+        title: str = 'train',
+        leading: int = 3,
+        console: Console | None = None,
+        part: tuple[int, int] = (0, 1),
     ) -> None:
         self.title = title
         self.leading = leading
         self.console = console or Console()
+        self.part = part
         self._progress: Progress | None = None
         self._sums: dict[str, list[float]] = {}
         self._begin = 0.0
@@ -64,7 +81,10 @@ class ProgressHook(Hook):
     def before_train(self, runner: Any) -> None:
         """Open the bar."""
         if is_main_process() and self.console.is_terminal:
-            self._progress = open_bar(self.console, self.title, runner.max_iters, runner.iter)
+            number, count = self.part
+            total = runner.max_iters
+            begun = number * total + runner.iter
+            self._progress = open_bar(self.console, self.title, count * total, begun)
             self._task = self._progress.task_ids[0]
 
     def before_train_epoch(self, runner: Any) -> None:
@@ -80,20 +100,32 @@ class ProgressHook(Hook):
             number = value.item() if isinstance(value, Tensor) else float(value)
             self._sums.setdefault(name, []).append(number)
         if self._progress is not None:
-            shown = f'epoch {runner.epoch + 1}/{runner.max_epochs}  {self._averages(20)}'
-            self._progress.update(self._task, completed=runner.iter + 1, shown=shown)
+            number, count = self.part
+            self._progress.update(
+                self._task,
+                completed=number * runner.max_iters + runner.iter + 1,
+                shown=fitted(
+                    [
+                        f'epoch {runner.epoch + 1}/{runner.max_epochs}',
+                        f'run {number + 1}/{count}' if count > 1 else '',
+                        *self._averages(20),
+                    ],
+                    width=room_beside(self.console, self.title),
+                ),
+            )
 
     def after_train_epoch(self, runner: Any) -> None:
         """Print the line of the epoch."""
         if not is_main_process():
             return
+        last = runner.max_epochs
         parts = [
-            f'{self.title} {runner.epoch + 1:>3}/{runner.max_epochs}',
-            self._averages(),
+            f'{self.title} {runner.epoch + 1:>{len(str(last))}}/{last}',
+            *self._averages(),
             *self._of_mutator(getattr(runner.model, 'module', runner.model)),
-            f'{time.perf_counter() - self._begin:.1f}s',
         ]
-        line = '  '.join(part for part in parts if part)
+        took = f'{time.perf_counter() - self._begin:.1f}s'
+        line = fitted(parts, took, width_of(self.console))
         for text in (*self._of_compilation(runner), line):
             self.console.print(text, highlight=False, soft_wrap=True, markup=False)
 
@@ -118,7 +150,7 @@ class ProgressHook(Hook):
         runner.logger.info(line)
         return [line]
 
-    def _averages(self, last: int | None = None) -> str:
+    def _averages(self, last: int | None = None) -> list[str]:
         shown = []
         for name, values in self._sums.items():
             mean = sum(values[-last if last else 0 :]) / len(values[-last if last else 0 :])
@@ -126,7 +158,7 @@ class ProgressHook(Hook):
             if name == 'skipped':  # What such steps have is their number.
                 text = str(len(values))
             shown.append(f'{name} {text}')
-        return '  '.join(shown)
+        return shown
 
     def _of_mutator(self, model: Any) -> list[str]:
         mutator = getattr(model, 'mutator', None)

@@ -25,7 +25,8 @@ class BilevelProblem(Protocol):
         weight_optimizer: Takes the steps in :math:`w`.
 
     It may have ``saved_buffers`` too: copies of the supernet's as they are when
-    a hypergradient is called, which then need not be copied once more.
+    a hypergradient is called, which then need not be copied once more; and ``loss_scale``, a
+    :class:`LossScale` by which losses are multiplied before they are differentiated.
     """
 
     supernet: nn.Module

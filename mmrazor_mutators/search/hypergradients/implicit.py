@@ -8,11 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
-from ..compilation import uncompiled
 from ..guards import buffers_kept
+from ..second_order import differentiable_twice
 from .base import ArchGradient, BilevelProblem, Hypergradient
 from .micro_batches import loss_and_gradient
-from .tensors import dot, filled, gradients
+from .scaling import inner_product, scaled, times
+from .tensors import filled, gradients
 
 __all__ = ['Implicit', 'MatVec']
 
@@ -46,9 +47,9 @@ class Implicit(Hypergradient):
             )
             direct = filled(grads[: len(arch_params)], arch_params)
             loss_grads = grads[len(arch_params) :]
-            with uncompiled():
-                train_loss = problem.train_loss(train_batch)
-            train_grads = gradients(train_loss, weights, create_graph=True)
+            with differentiable_twice():
+                train_loss = scaled(problem, problem.train_loss(train_batch))
+                train_grads = gradients(train_loss, weights, create_graph=True)
             # A weight outside of the training loss depends on no architecture parameter.
             vector = filled(
                 [
@@ -59,11 +60,13 @@ class Implicit(Hypergradient):
             )
 
             def hessian_product(v: list[Tensor]) -> list[Tensor]:
-                product = problem.gradient(dot(train_grads, v), weights, retain_graph=True)
-                return filled(product, weights)
+                along, length = inner_product(problem, train_grads, v)
+                product = problem.gradient(along, weights, retain_graph=True)
+                return filled(times(product, length), weights)
 
             solution = self.solve(hessian_product, vector)
-            indirect = problem.gradient(dot(train_grads, solution), arch_params)
+            along, length = inner_product(problem, train_grads, solution)
+            indirect = times(problem.gradient(along, arch_params), length)
         total = [d - i for d, i in zip(direct, filled(indirect, arch_params), strict=True)]
         return ArchGradient(loss, total)
 

@@ -11,7 +11,8 @@ from torch import Tensor
 from ...distributed import average_
 from ...errors import InputError
 from ..guards import get_rng_state, set_rng_state
-from .tensors import gradients, unshared
+from .scaling import unscaled_gradients
+from .tensors import unshared
 
 __all__ = ['MicroBatches', 'grouped', 'loss_and_gradient', 'mean_loss']
 
@@ -96,7 +97,7 @@ def loss_and_gradient(
     sums: list[Tensor | None] = [None] * len(params)
     for part, share in _with_equal_draws(batch):
         loss = share * loss_of(part)
-        for index, grad in enumerate(unshared(gradients(loss, params))):
+        for index, grad in enumerate(unshared(unscaled_gradients(problem, loss, params))):
             before = sums[index]
             if before is None:
                 sums[index] = grad

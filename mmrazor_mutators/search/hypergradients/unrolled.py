@@ -9,12 +9,13 @@ from typing import Any
 from torch import Tensor
 
 from ...copies import copy_into
-from ..compilation import uncompiled
 from ..guards import buffers_kept, frozen, get_rng_state, replayed, values_kept
+from ..second_order import differentiable_twice
 from ..virtual_step import pull_back, virtual_step
 from .base import ArchGradient, BilevelProblem, Hypergradient
 from .micro_batches import loss_and_gradient
-from .tensors import dot, filled, gradients
+from .scaling import inner_product, scaled, times
+from .tensors import filled, gradients
 
 __all__ = ['Unrolled', 'exact_mixed_product']
 
@@ -83,11 +84,15 @@ def exact_mixed_product(
     The gradient is differentiated once more, so every operation of the
     supernet needs a second derivative.
     """
+    length: Tensor | None = None
 
     def product_of(part: Any) -> Tensor:
-        with uncompiled():
-            loss = problem.train_loss(part)
-        return dot(gradients(loss, problem.weights, create_graph=True), direction)
+        nonlocal length
+        with differentiable_twice():
+            loss = scaled(problem, problem.train_loss(part))
+            grads = gradients(loss, problem.weights, create_graph=True)
+        product, length = inner_product(problem, grads, direction)
+        return product
 
     _, product = loss_and_gradient(problem, product_of, train_batch, problem.arch_params)
-    return filled(product, problem.arch_params)
+    return filled(times(product, length), problem.arch_params)
