@@ -136,7 +136,8 @@ def test_retrain_and_export(found: Path, tmp_path: Path) -> None:
 def test_each_generation_is_told(found: Path) -> None:
     out = (found / 'out.txt').read_text()
     lines = re.findall(
-        r'^evolution +(\d)/3  6 paths  median ([\d.]+)%  best ([\d.]+)%  flops \S+  params \S+',
+        r'^evolution (\d)/3  6 paths  median ([\d.]+)%  best ([\d.]+)%  flops \S+'
+        r'(?:  params \S+)?  \S+s$',
         out,
         re.M,
     )
