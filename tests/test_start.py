@@ -83,7 +83,7 @@ def notebook() -> Any:
 def shorter(source: list[str]) -> list[str]:
     """Return a cell with a tenth of the steps."""
     return [
-        line.replace('epochs = 10', 'epochs = 1').replace('(200, ', '(20, ') for line in source
+        line.replace('epochs = 10', 'epochs = 1').replace('(600, ', '(60, ') for line in source
     ]
 
 
