@@ -83,7 +83,7 @@ def test_a_notebook_is_a_page(tmp_path: Path) -> None:
         '<em>text</em>',
         'printed',
         'twice',
-        '"docutils"><b>cell</b>',
+        '"docutils">1<',
         '12',
     ):
         assert shown in page, shown
