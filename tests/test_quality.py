@@ -121,7 +121,7 @@ def test_the_logits_order_cells_by_their_probability() -> None:
         pairs = zip(table.EDGES, cell, strict=True)
         product = 1.0
         for edge, digit in pairs:
-            product *= float(mutator.arch_params[edge].double().softmax(0)[int(digit)])
+            product *= float(mutator.arch_params[edge].detach().double().softmax(0)[int(digit)])
         assert belief == pytest.approx(math.log(product), abs=1e-5)
 
 
