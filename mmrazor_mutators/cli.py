@@ -28,11 +28,12 @@ def _export(args: argparse.Namespace) -> None:
     from .engine.exporting import export
     from .engine.jobs import count_parameters
     from .mutables import load_subnet
+    from .shipping.formats import files_of
 
     cfg = load_config(args.config, args.cfg_options)
     out = Path(args.out)
     net = export(cfg, load_subnet(args.subnet), Path(args.checkpoint), out, args.input_shape)
-    size = out.stat().st_size / 2**20
+    size = sum(file.stat().st_size for file in files_of(out)) / 2**20
     say(f'Wrote {out}: {count_parameters(net):,} parameters, {size:.2f} MiB')
 
 
