@@ -6,6 +6,11 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """End the run where a worker process crashed, instead of going on in a new one."""
-    if getattr(config.option, 'maxworkerrestart', '0') is None:
-        config.option.maxworkerrestart = '0'
+    """Say how tests are shared among processes, where there are several."""
+    option = config.option
+    if getattr(option, 'maxworkerrestart', '0') is None:
+        # End the run where a process crashed, instead of going on in a new one.
+        option.maxworkerrestart = '0'
+    if getattr(option, 'dist', 'no') == 'load':
+        # The tests of a module stay together, so what they share is built once.
+        option.dist = 'worksteal'

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+from functools import lru_cache
 from typing import Any
 
 from . import host
@@ -53,7 +54,7 @@ def copy_config(cfg: Any) -> Any:
     return cfg
 
 
-def _accepted_arguments(cls: Any) -> set[str] | None:
+def _accepted_arguments(cls: Any) -> frozenset[str] | None:
     """Names that ``cls(...)`` takes, or ``None`` where that cannot be told.
 
     A constructor that passes ``**kwargs`` on takes what its base class takes.
@@ -72,8 +73,12 @@ def _accepted_arguments(cls: Any) -> set[str] | None:
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
         accepted |= {p.name for p in parameters if p.kind in named}
         if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-            return accepted - {'self'}
+            return frozenset(accepted - {'self'})
     return None
+
+
+# A supernet is built of thousands of parts of a few classes.
+_arguments_of_class = lru_cache(maxsize=256)(_accepted_arguments)
 
 
 def build_from_cfg(cfg: Any, registry: PartRegistry, default_args: Any = None) -> Any:
@@ -114,7 +119,7 @@ def build_from_cfg(cfg: Any, registry: PartRegistry, default_args: Any = None) -
             f'{part.__name__} is abstract and cannot be built: a subclass has to define '
             f'{", ".join(sorted(part.__abstractmethods__))}'
         )
-    accepted = _accepted_arguments(part)
+    accepted = (_arguments_of_class if inspect.isclass(part) else _accepted_arguments)(part)
     if accepted is not None:
         for name in arguments:
             if name not in accepted:

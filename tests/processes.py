@@ -25,9 +25,10 @@ METHOD = 'forkserver' if 'forkserver' in multiprocessing.get_all_start_methods()
 
 _context: Any = multiprocessing.get_context(METHOD)
 if METHOD == 'forkserver':
-    # Optimizers import torch._dynamo, which takes as long as torch itself.
+    # What a run imports on its way; torch._dynamo, for optimizers, takes as long as torch.
     _context.set_forkserver_preload(
         ['pytest', 'torch._dynamo', 'torch.distributed.run', 'mmrazor_mutators.engine.jobs']
+        + ['matplotlib.pyplot', 'mmrazor_mutators.extensions', 'sklearn.datasets']
     )
 
 

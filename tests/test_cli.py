@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from mmengine.config import Config
+from processes import python
 
 import mmrazor_mutators as mm
 from mmrazor_mutators import cli
@@ -42,16 +43,17 @@ print('equal')
 """
 
 
-def call(*arguments, code=0, cwd=None, program=('-m', 'mmrazor_mutators')):
-    """Run a command to its end, which must not warn, and return both outputs."""
-    done = subprocess.run(
-        [sys.executable, *program, *map(str, arguments)],
-        cwd=cwd,
-        env={**os.environ, 'COLUMNS': '100', 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=120,
+def begun_anew(*words, env, cwd):
+    """Run a Python that has imported nothing."""
+    return subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=120
     )
+
+
+def call(*arguments, code=0, cwd='.', program=('-m', 'mmrazor_mutators'), run=python):
+    """Run a command to its end, which must not warn, and return both outputs."""
+    env = {**os.environ, 'COLUMNS': '100', 'OMP_NUM_THREADS': '1'}
+    done = run(*program, *map(str, arguments), env=env, cwd=cwd)
     assert done.returncode == code, done.stdout + done.stderr
     assert 'Warning' not in done.stderr
     assert 'Traceback' not in done.stdout + done.stderr
@@ -62,7 +64,8 @@ def call(*arguments, code=0, cwd=None, program=('-m', 'mmrazor_mutators')):
 def searched(tmp_path_factory):
     """A search: its work directory and what it printed."""
     work_dir = tmp_path_factory.mktemp('runs') / 'a search'
-    out, err = call('search', CONFIG, '--work-dir', work_dir, '--seed', 7, *OPTIONS)
+    words = ['search', CONFIG, '--work-dir', work_dir, '--seed', 7, *OPTIONS]
+    out, err = call(*words, run=begun_anew)
     assert err == ''
     return work_dir, out
 
@@ -205,7 +208,9 @@ def test_export(source, suffix, searched, request, tmp_path, capsys):
     elif source == 'retrained':
         torch.save((images, expected), tmp_path / 'expected.pth')
         script = ('-c', WITHOUT_US)
-        assert call(out, tmp_path / 'expected.pth', program=script)[0] == 'equal\n'
+        assert (
+            call(out, tmp_path / 'expected.pth', program=script, run=begun_anew)[0] == 'equal\n'
+        )
 
 
 def test_show(searched, tmp_path, capsys):

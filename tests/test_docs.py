@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from processes import python
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.arguments import build_parser
@@ -251,8 +250,7 @@ def test_a_command_with_a_file_that_is_not_there_is_found() -> None:
 
 
 def test_what_is_generated_is_up_to_date() -> None:
-    command = [sys.executable, str(DOCS / 'generate.py'), '--check']
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    result = python(str(DOCS / 'generate.py'), '--check')
     assert result.returncode == 0, result.stderr
 
 

@@ -23,19 +23,21 @@ def traverse(
     >>> [(name, type(child).__name__) for _, name, child in traverse(net)]
     [('0', 'Sequential'), ('0', 'ReLU'), ('1', 'Tanh')]
     """
-    entered: set[int] = set()
-
-    def walk(parent: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-        if id(parent) in entered:
-            return
-        entered.add(id(parent))
-        for name in list(parent._modules):
+    # A stack of its own: generators inside of generators would hand each module through all
+    # levels above it.
+    entered = {id(module)}
+    levels = [(module, iter(list(module._modules)))]
+    while levels:
+        parent, names = levels[-1]
+        for name in names:
             child = parent._modules.get(name)
             if child is None or not enter(parent, name):
                 continue
             yield parent, name, child
             current = parent._modules.get(name)
-            if current is not None:
-                yield from walk(current)
-
-    return walk(module)
+            if current is not None and id(current) not in entered:
+                entered.add(id(current))
+                levels.append((current, iter(list(current._modules))))
+                break
+        else:
+            levels.pop()

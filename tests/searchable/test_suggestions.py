@@ -232,7 +232,7 @@ def test_inputs_and_supernets_are_refused() -> None:
 @pytest.mark.parametrize('name', ['resnet18', 'mobilenetv2_050', 'vit_tiny_patch16_224'])
 def test_models_of_timm(name: str) -> None:
     timm = pytest.importorskip('timm')
-    begun = time.monotonic()
+    begun = time.process_time()
     side = 224 if name.startswith('vit') else 64
     model, x = timm.create_model(name, num_classes=7), torch.randn(1, 3, side, side)
     rules = mm.suggest_rules(model, x)
@@ -240,4 +240,4 @@ def test_models_of_timm(name: str) -> None:
     assert kinds >= ({'ffn', 'depth'} if side == 224 else {'width', 'kernel_size', 'depth'})
     expected = model.eval()(x)
     assert mm.make_searchable(model, rules, x)(x).equal(expected)
-    assert time.monotonic() - begun < 60
+    assert time.process_time() - begun < 60

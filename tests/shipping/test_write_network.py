@@ -19,7 +19,7 @@ from mmrazor_mutators.shipping.onnx_files import run_onnx
 
 EXAMPLES = Path(__file__).resolve().parents[2] / 'examples'
 SPACES: dict[str, dict[str, Any]] = {
-    'DartsSupernet': {'base_channels': 4, 'num_layers': 3, 'num_nodes': 3},
+    'DartsSupernet': {'base_channels': 4, 'num_layers': 3, 'num_nodes': 2},
     'NasBench201Supernet': {'base_channels': 4, 'num_cells': 1},
 }
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -66,7 +66,12 @@ def network_of(name: str) -> tuple[nn.Module, Tensor]:
         subnet = mutator.search_subnet()
     else:
         subnet = mutator.random_subnet(3)
-    network = mutator.export_subnet(supernet, subnet)
+    network: Any = mutator.export_subnet(supernet, subnet)
+    if name in BACKBONES:
+        # The blocks of a stage are alike, but for the stride of the first.
+        for number, stage in enumerate(network.layers):
+            if isinstance(stage, nn.Sequential):
+                del stage[2 if number < 2 else 1 :]
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)

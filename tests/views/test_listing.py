@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 from typing import Any
@@ -74,17 +75,29 @@ def test_mutators_tell_what_they_sample_run_and_where_they_were_published() -> N
     assert len(lines) < 2 * len(told) + 6
 
 
-@pytest.mark.parametrize(
-    ('kind', 'part'),
-    [('datasets', 'Digits'), ('transforms', 'Cutout'), ('hooks', 'SearchSubnetHook')],
-)
-def test_lazy_registries_are_filled_first(kind: str, part: str) -> None:
-    code = (
-        'from mmrazor_mutators.views.listing import list_parts\n'
-        f'(column,) = [c for c in list_parts({kind!r}).columns if c.header == "name"]\n'
-        f'assert {part!r} in [str(cell) for cell in column.cells]\n'
-    )
-    subprocess.run([sys.executable, '-c', code], check=True)
+# Each in a process in which nothing was listed before.
+LAZY = """
+import multiprocessing
+from mmrazor_mutators.views.listing import list_parts
+
+def look(kind, part):
+    (column,) = [c for c in list_parts(kind).columns if c.header == 'name']
+    assert part in [str(cell) for cell in column.cells]
+
+kinds = [('datasets', 'Digits'), ('transforms', 'Cutout'), ('hooks', 'SearchSubnetHook')]
+processes = [multiprocessing.get_context('fork').Process(target=look, args=k) for k in kinds]
+for process in processes:
+    process.start()
+    process.join()
+print([process.exitcode for process in processes])
+"""
+
+
+@pytest.mark.skipif(os.name == 'nt', reason='needs forks')
+def test_lazy_registries_are_filled_first() -> None:
+    words = [sys.executable, '-c', LAZY]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert done.stdout == '[0, 0, 0]\n', done.stderr
 
 
 def test_summaries_are_plain() -> None:
