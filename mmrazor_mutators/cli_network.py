@@ -36,14 +36,24 @@ def show_network(args: argparse.Namespace, subnet: Subnet) -> None:
 
 
 def show_work_dir(args: argparse.Namespace) -> None:
-    """Print how a search fares, and draw it."""
+    """Print how a search fares, or what a retraining ended with, and draw it."""
+    from pathlib import Path
+
     from rich.console import Console
 
     from .views.work_dirs import draw_work_dir, read_work_dir, work_dir_table
 
-    history = read_work_dir(args.file)
     console: Any = Console()
-    console.print(work_dir_table(history))
+    results = Path(args.file, 'results.json')
+    if results.is_file():
+        from .views.report import load_results, results_table
+
+        console.print(results_table(load_results(results)))
+        if args.out is None:
+            return
+    history = read_work_dir(args.file)
+    if history.epochs or not results.is_file():
+        console.print(work_dir_table(history))
     if args.out is None:
         return
     written, notes = draw_work_dir(history, args.out)

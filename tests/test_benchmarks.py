@@ -143,3 +143,12 @@ def test_the_sweep_survives_a_crash_and_a_hang(
     sweep.run_here([fine, crashes, fine, fine, hangs, fine])
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines == [[1, 'gradients', 'SIGSEGV'], [4, 'gradients', 'hung']]
+
+
+def test_the_benchmark_of_notes_measures_each() -> None:
+    from watching import measured
+
+    cfg = {'type': 'NasBench201Supernet', 'num_cells': 1, 'base_channels': 2}
+    found = measured(cfg, notes=1, batch_size=4)
+    assert list(found) == ['step', 'note', 'with TensorBoard', 'measurement']
+    assert min(found.values()) > 0

@@ -96,6 +96,23 @@ def test_a_short_run_and_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert '| default | NAS-Bench-201 | digits | 1 | 1 | 1 |' in text
 
 
+def test_short_runs_of_the_baselines(tmp_path: Path) -> None:
+    size = settings.SIZES['short']
+    runs.run_task(SHORT, 'search', tmp_path)
+    darts = runs.run_task(SHORT, 'training', tmp_path)
+    chance = SHORT._replace(method='random search')
+    row = runs.run_task(chance, 'search', tmp_path)
+    assert row['tried'] >= 1
+    assert 'none' not in row['cell']
+    row = runs.run_task(chance, 'training', tmp_path)
+    # The random networks to compare with are those of DARTS, and were not trained anew.
+    assert row['random_accuracies'] == darts['random_accuracies']
+    assert len(row['random_accuracies']) == size.num_random
+    row = runs.run_task(SHORT._replace(method='ResNet'), 'training', tmp_path)
+    # A channel more or less is that many weights in such a small network.
+    assert row['parameters'] == pytest.approx(darts['parameters'], rel=0.5)
+
+
 def test_the_logits_order_cells_by_their_probability() -> None:
     cfg = settings.config_of('nasbench201', 'digits', 'DARTS', settings.SIZES['short'])
     mutator = build_model(cfg, cfg.model).mutator
@@ -104,7 +121,7 @@ def test_the_logits_order_cells_by_their_probability() -> None:
         pairs = zip(table.EDGES, cell, strict=True)
         product = 1.0
         for edge, digit in pairs:
-            product *= float(mutator.arch_params[edge].double().softmax(0)[int(digit)])
+            product *= float(mutator.arch_params[edge].detach().double().softmax(0)[int(digit)])
         assert belief == pytest.approx(math.log(product), abs=1e-5)
 
 

@@ -33,7 +33,11 @@ def _with(*extensions: Changes) -> Method:
 
 _ONE_SHOT: Changes = {
     'model.type': 'SPOS',
-    'model.mutator': {'_delete_': True, 'type': 'OneShotMutator'},
+    'model.mutator': {
+        '_delete_': True,
+        'type': 'OneShotMutator',
+        'ignore_choices': ['zero', 'none'],
+    },
     'train_cfg.type': 'OneShotTrainLoop',
     'train_cfg.arch_dataloader': {
         'batch_size': 250,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, pstdev
 from typing import Any
 
 from mmrazor_mutators.functional import estimate, paired_interval
@@ -13,7 +13,7 @@ from .methods import BASELINES, METHODS
 from .prose import HEAD, READING
 from .results import ROOT, Row
 from .settings import DATA, SIZES, SPACES
-from .table import TABLES, accuracies, alike, cell_of, whole
+from .table import EDGES, TABLES, accuracies, alike, cell_of, whole, with_convolutions
 
 __all__ = ['PAGE', 'page_of']
 
@@ -77,6 +77,8 @@ def page_of(rows: Sequence[Row]) -> str:
             ]
             if cells:
                 parts += [f'### Cells searched on {title}, looked up\n', looked_up(cells)]
+                if order := orders(cells):
+                    parts += [f"### Kendall's tau, searched on {title}\n", order]
         for space, name in SPACES.items():
             for data, title in DATA.items():
                 trained = [
@@ -87,6 +89,7 @@ def page_of(rows: Sequence[Row]) -> str:
                 if trained:
                     parts += [f'### {name} on {title}, retrained\n', retrained(trained)]
         parts.append(circumstances_of(mine))
+    parts += ['## What 3x3 convolutions are worth in the table\n', convolutions()]
     parts += ['## What was not run\n', not_run(rows), READING]
     return '\n'.join(parts)
 
@@ -94,27 +97,13 @@ def page_of(rows: Sequence[Row]) -> str:
 def looked_up(rows: Sequence[Row]) -> str:
     """Return the table of what NAS-Bench-201 says of the cells found."""
     random = fmean(whole('cifar10', without_none=True))
-    table = [
-        [
-            'method',
-            'seeds',
-            *TABLES.values(),
-            'CIFAR-10 minus random cells, 95%',
-            'minus those of equal size, 95%',
-            'published',
-            'CPU s',
-            'MiB',
-            "Kendall's tau: logits",
-            'paths',
-            'recalibrated',
-        ]
-    ]
+    head = ['method', 'seeds', *TABLES.values(), 'minus random cells, 95%']
+    table = [[*head, 'minus those of equal size, 95%', 'CPU s', 'published']]
     for method in (*METHODS, *BASELINES):
         mine = [row for row in rows if row['method'] == method and 'cell' in row]
         if not mine:
             continue
         values = {name: [accuracies(row['cell'])[name] for row in mine] for name in TABLES}
-        tau = [row.get('kendall', {}) for row in mine]
         table.append(
             [
                 method,
@@ -122,29 +111,47 @@ def looked_up(rows: Sequence[Row]) -> str:
                 *(spread(values[name]) for name in TABLES),
                 difference(values['cifar10'], [random] * len(mine)),
                 difference(values['cifar10'], [alike(row['cell']) for row in mine]),
-                f'{PUBLISHED[method]:.2f}' if method in PUBLISHED else '',
                 spread([row['search_cpu_seconds'] for row in mine], 0),
-                f'{fmean([row["peak_mib"] for row in mine]):.0f}',
-                *(
-                    spread([each[kind] for each in tau if each.get(kind) is not None])
-                    for kind in ('logits', 'paths', 'recalibrated')
-                ),
+                f'{PUBLISHED[method]:.2f}' if method in PUBLISHED else '',
             ]
         )
-    width = len(table[0])
-    for title, without in (
-        ('all 4,096 cells without `none`', True),
-        ('all 15,625 cells', False),
-    ):
-        means = [f'{fmean(whole(name, without_none=without)):.2f}' for name in TABLES]
-        table.append([title, '', *means, *[''] * (width - 5)])
-    for title, digits in (('six 3x3 convolutions', '333333'), ('ResNet', RESIDUAL_CELL)):
-        found = accuracies(cell_of(digits))
-        table.append(
-            [title, '', *(f'{found[name]:.2f}' for name in TABLES), *[''] * (width - 5)]
-        )
-    best = [f'{whole(name)[-1]:.2f}' for name in TABLES]
-    table.append(['the best of each', '', *best, *[''] * (width - 5)])
+    fixed = {
+        'all 4,096 cells without `none`': [
+            fmean(whole(name, without_none=True)) for name in TABLES
+        ],
+        'all 15,625 cells': [fmean(whole(name)) for name in TABLES],
+        'six 3x3 convolutions': [*accuracies(cell_of('333333')).values()],
+        'ResNet': [*accuracies(cell_of(RESIDUAL_CELL)).values()],
+        'the best of each': [whole(name)[-1] for name in TABLES],
+    }
+    for title, means in fixed.items():
+        shown = [title, '', *(f'{each:.2f}' for each in means)]
+        table.append([*shown, *[''] * (len(table[0]) - len(shown))])
+    return markdown(table)
+
+
+def orders(rows: Sequence[Row]) -> str:
+    """Return the table of rank correlations; empty where none was measured."""
+    table = [['method', 'seeds', 'logits', 'paths', 'recalibrated paths']]
+    for method in METHODS:
+        mine = [row for row in rows if row['method'] == method and 'kendall' in row]
+        if not mine:
+            continue
+        line = [method, seeds_of(mine)]
+        for kind in ('logits', 'paths', 'recalibrated'):
+            known = [row['kendall'].get(kind) for row in mine]
+            line.append(spread([each for each in known if each is not None]))
+        table.append(line)
+    return markdown(table) if len(table) > 1 else ''
+
+
+def convolutions() -> str:
+    """Return the table of what the number of 3x3 convolutions alone tells of a cell."""
+    table = [['3x3 convolutions', 'cells', 'CIFAR-10']]
+    for count in range(len(EDGES) + 1):
+        scores = with_convolutions(count)
+        shown = f'{fmean(scores):.2f} ± {pstdev(scores):.2f}'
+        table.append([str(count), f'{len(scores):,}', shown])
     return markdown(table)
 
 

@@ -35,8 +35,9 @@ READING = """## How to read it
   compare ours with.
 - Random cells: the exact mean over the table of the cells without `none`, no sample. Those of
   equal size have as many convolutions of 3x3 and of 1x1 as the cell found, and so the same
-  parameters: in this table most of what a cell is worth is how many 3x3 convolutions it has, so
-  that a search which only learns to like them beats random cells, and not those of equal size.
+  parameters. As the table above shows, the number of 3x3 convolutions alone tells much of
+  what a cell is worth there, so that a search which only learns to like them beats random
+  cells, and not those of equal size.
 - Kendall's tau: how well 200 cells, drawn once for all, are put in the order of CIFAR-10; by
   the probability that the logits give a cell, and by the accuracy of its path in the
   supernet, with the batch norms of the supernet or recalibrated for the path. PC-DARTS

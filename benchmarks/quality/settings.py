@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -141,7 +142,8 @@ def config_of(space: str, data: str, method: str, size: Size) -> Config:
         'optim_wrapper.mutator.optimizer.lr': size.arch_lr,
         'retrain.train_cfg.max_epochs': size.retrain_epochs,
         'retrain.train_dataloader.dataset.images_per_class': size.retrain_images[data],
-        'env_cfg': {'mp_cfg': {'mp_start_method': 'spawn'}},
+        # As it is in this process; each run has one of its own.
+        'env_cfg': {'mp_cfg': {'mp_start_method': multiprocessing.get_start_method()}},
     }
     if method != 'SPOS':
         changes['model.arch_start_epoch'] = round(how.warm_up * epochs)

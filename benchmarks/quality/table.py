@@ -111,6 +111,12 @@ def alike(arch_string: str, name: str = 'cifar10') -> float:
     )
 
 
+def with_convolutions(count: int, name: str = 'cifar10') -> list[float]:
+    """Return the accuracies of all cells without ``none`` that have so many of 3x3."""
+    cells = table(name).items()
+    return [value for key, value in cells if '0' not in key and key.count('3') == count]
+
+
 def rank(arch_string: str, name: str = 'cifar10') -> float:
     """Return the share of all cells that are worse, in percent."""
     mine, cells = accuracies(arch_string)[name], whole(name)

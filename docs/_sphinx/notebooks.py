@@ -19,12 +19,13 @@ class NotebookParser(MystParser):
 
     def parse(self, inputstring: str, document: nodes.document) -> None:
         """Parse the cells one after the other."""
-        folder = Path(self.env.app.outdir) / '_images'
+        env = document.settings.env
+        folder = Path(env.app.outdir) / '_images'
         cells = json.loads(inputstring)['cells']
         blocks = [
             block
             for number, cell in enumerate(cells)
-            for block in _blocks_of(cell, f'{self.env.docname}_{number}', folder)
+            for block in _blocks_of(cell, f'{env.docname}_{number}', folder)
         ]
         super().parse('\n\n'.join(blocks) + '\n', document)
 
@@ -51,7 +52,8 @@ def _output(output: dict[str, Any], name: str, folder: Path) -> Iterator[str]:
             yield _raw(f'<img alt="what the cell shows" src="_images/{name}.{ending}">')
             return
     if 'text/html' in kinds:
-        yield _raw(f'<div class="table-wrapper">{kinds["text/html"]}</div>')
+        html = kinds['text/html'].replace('<table>', '<table class="docutils">')
+        yield _raw(f'<div class="table-wrapper">{html}</div>')
         return
     text = kinds.get('text/plain') or ''.join(output.get('text', []))
     if text.strip():

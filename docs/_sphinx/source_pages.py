@@ -121,8 +121,7 @@ def _with_links(app: Any, docname: str, path: Path, body: str) -> str:
         name = Path(os.path.relpath(base, path.parent)).as_posix()
         uri = app.builder.get_relative_uri(docname, f'{FOLDER}/{base.as_posix()}')
         for shown in (name, f'./{name}'):
-            quoted = f'&#39;{shown}&#39;'
-            body = body.replace(quoted, f'<a href="{uri}">{quoted}</a>')
+            body = body.replace(f"'{shown}'", f'<a href="{uri}">\'{shown}\'</a>')
     return body
 
 
@@ -136,6 +135,22 @@ def _listing(app: Any, docname: str, folder: Path, paths: set[Path]) -> str:
     return f'<ul>{"".join(links)}</ul>'
 
 
+def _share_menu(app: Any, page: str, _: str, context: dict[str, Any], *__: Any) -> None:
+    """Make the menu once for all pages of files that are as deep: they are not in it."""
+    if not page.startswith(f'{FOLDER}/'):
+        return
+    menus = app.builder.__dict__.setdefault('menus', {})
+    depth, make = page.count('/'), context['toctree']
+
+    def toctree(**kwargs: Any) -> str:
+        key = depth, str(sorted(kwargs.items()))
+        if key not in menus:
+            menus[key] = make(**kwargs)
+        return str(menus[key])
+
+    context['toctree'] = toctree
+
+
 def _forget(app: Any, env: Any, docname: str) -> None:
     _wanted(env).pop(docname, None)
 
@@ -145,6 +160,7 @@ def setup(app: Any) -> dict[str, Any]:
     app.connect('env-purge-doc', _forget)
     app.connect('doctree-read', _note_links, priority=100)
     app.connect('html-collect-pages', _pages)
+    app.connect('html-page-context', _share_menu, priority=400)  # Before the theme's.
     app.add_post_transform(SourceLinks)
     # What is kept of a page has this form; of another one, pages are read anew.
     return {'env_version': 1, 'parallel_read_safe': False, 'parallel_write_safe': True}

@@ -1,13 +1,16 @@
-"""Tables of options, which phones show row by row: names first, their meaning below."""
+"""Tables: those of options go row by row on phones, and long names break at their dots."""
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
 from sphinx.transforms import SphinxTransform
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 _LAST = ('meaning', 'what it does')
+_DOTTED = re.compile(r'\w+(\.\w+){2,}')
 
 
 class OptionTables(SphinxTransform):
@@ -24,7 +27,32 @@ class OptionTables(SphinxTransform):
                 table['classes'].append('options')
 
 
+class BreakableNames(SphinxPostTransform):
+    """Let names in tables break after a dot; what is copied has no other characters."""
+
+    default_priority = 900
+    formats = ('html',)
+
+    def run(self, **kwargs: Any) -> None:
+        """Put the places in."""
+        literals = [
+            literal
+            for table in self.document.findall(nodes.table)
+            for literal in table.findall(nodes.literal)
+            if _DOTTED.fullmatch(literal.astext())
+        ]
+        for literal in literals:
+            first, *rest = literal.astext().split('.')
+            literal.children = []
+            literal += nodes.Text(first)
+            for part in rest:
+                literal += nodes.Text('.')
+                literal += nodes.raw('', '<wbr>', format='html')
+                literal += nodes.Text(part)
+
+
 def setup(app: Any) -> dict[str, bool]:
-    """Register the transform."""
+    """Register both."""
     app.add_transform(OptionTables)
+    app.add_post_transform(BreakableNames)
     return {'parallel_read_safe': True, 'parallel_write_safe': True}

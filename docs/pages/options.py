@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from docstring_parser import Docstring, DocstringStyle, parse
 
@@ -26,7 +27,6 @@ _KINDS = (
     (r'\bConfigDict\b', 'config'),
     (r'\bPathLike\[str\]', 'path'),
     (r'\bSteps?\b', 'config'),
-    (r'\bSchedule\b', 'number or schedule'),
     (r'\bLogitInit\b', 'text, tensor, list, dict or function'),
     (r'\bLossFn\b', 'function'),
     (r'\bConsole\b', 'console'),
@@ -93,7 +93,8 @@ def options_of(part: Any, given: Iterable[str] = ()) -> Iterator[Option]:
             seen.add(name)
             shown = _default(parameter.default)
             meaning = ' '.join(to_markdown(_told(base, name)).split())
-            yield Option(name, _kind(parameter.annotation), shown, meaning)
+            kind = _kind(parameter.annotation, vars(sys.modules[base.__module__]))
+            yield Option(name, kind, shown, meaning)
 
 
 def _told(owner: Any, name: str) -> str:
@@ -111,18 +112,28 @@ def _told(owner: Any, name: str) -> str:
     return text
 
 
-def _kind(annotation: Any) -> str:
-    """Return the type of an option in words.
+def _kind(annotation: Any, names: Mapping[str, Any]) -> str:
+    """Return the type of an option in words, with the values where there are a few.
 
-    >>> _kind('Sequence[str] | None'), _kind("Literal['sum', 'mean']")
-    ("list[str] or None", "'sum' or 'mean'")
+    Args:
+        annotation: As the signature has it.
+        names: Of the module, to look up names of such values.
+
+    >>> _kind('Sequence[str] | None', {})
+    'list[str] or None'
+    >>> _kind('Form | None', {'Form': Literal['sum', 'mean']})
+    "'sum' or 'mean' or None"
     """
     if annotation in (inspect.Parameter.empty, 'Any', 'Any | None', Any):
         return ''
-    text = str(annotation)
+    text = re.sub(r'\w+', lambda word: _values(names.get(word[0])) or word[0], str(annotation))
     for pattern, words in _KINDS:
         text = re.sub(pattern, words, text)
     return text
+
+
+def _values(alias: Any) -> str:
+    return ' or '.join(map(repr, get_args(alias))) if get_origin(alias) is Literal else ''
 
 
 def _default(default: Any) -> str:

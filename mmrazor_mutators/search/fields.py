@@ -131,8 +131,9 @@ def check_optimizer_fields(name: str, optimizer: Optimizer, given: Any) -> None:
         if key not in given:
             raise ConfigError(f'Expected the state of the {name} to have `{key}`')
     for number, group in enumerate(given['param_groups']):
-        for key in ('params', 'lr'):
-            if key in ours['param_groups'][number] and key not in group:
+        for key in ('params', *optimizer.defaults):
+            needed = key in ours['param_groups'][number] and key not in group
+            if needed and not _has_a_default(optimizer, group, key):
                 raise ConfigError(f'Expected `{name}.param_groups[{number}]` to have `{key}`')
         for key in _NOT_NEGATIVE & group.keys():
             _check_range(f'{name}.param_groups[{number}].{key}', group[key], key == 'betas')
@@ -160,6 +161,17 @@ def check_optimizer_fields(name: str, optimizer: Optimizer, given: Any) -> None:
                 _check_range(f'{path}.step', value.item() if is_one else value)
             elif not isinstance(value, (Tensor, int, float, bool, type(None))):
                 check_fields(f'{path}.{key}', value, torch.zeros(()))
+
+
+def _has_a_default(optimizer: Optimizer, group: Mapping[str, Any], key: str) -> bool:
+    """Whether an optimizer sets an option that a state of an earlier version has not."""
+    kind: Any = type(optimizer)
+    options = {**group, 'params': [0]}
+    with suppress(Exception):  # What it does not take so has no default either.
+        probe: Optimizer = kind([torch.zeros(1, requires_grad=True)], **optimizer.defaults)
+        probe.load_state_dict({'state': {}, 'param_groups': [options]})
+        return key in probe.param_groups[0]
+    return False
 
 
 def _kept_by(optimizer: Optimizer, group: Mapping[str, Any] | None) -> set[str]:

@@ -15,8 +15,8 @@ from ..functional import Estimate
 __all__ = ['comparison_csv', 'comparison_markdown', 'comparison_notes', 'comparison_table']
 
 _METHODS = {
-    't': "Student's t of the paired differences, as a bootstrap of few seeds is too narrow",
-    'bootstrap': 'bias-corrected and accelerated bootstrap of the paired differences',
+    't': "Student's t of the pairs, as a bootstrap of few is too narrow",
+    'bootstrap': 'bias-corrected and accelerated bootstrap of the pairs',
 }
 
 
@@ -54,8 +54,7 @@ def comparison_notes(summaries: Sequence[Summary]) -> list[str]:
     notes = []
     if found:
         notes.append(
-            'Difference: found - random of the same seed, mean and 95% interval; all networks '
-            'of a seed are trained alike.'
+            'Difference: found - random of the same seed, trained alike; in brackets 95%.'
         )
     for method in sorted(found & {*_METHODS}):
         notes.append(f'Interval: {_METHODS[method]}.')

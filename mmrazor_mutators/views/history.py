@@ -17,6 +17,9 @@ from ..search.watching import entropy, margin
 
 __all__ = ['History', 'SpaceHistory', 'read_history']
 
+_MAX_BYTES = 2**28
+"""Of a file; six hundred epochs of a hundred spaces of eight choices have a tenth of it."""
+
 
 @dataclass(frozen=True, eq=False)
 class SpaceHistory:
@@ -110,6 +113,9 @@ def read_history(work_dir: str | os.PathLike[str]) -> History:
 
 def _rows_of(path: Path, problems: list[str]) -> list[list[str]]:
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            problems.append(f'{path.name} is larger than {_MAX_BYTES:,} bytes')
+            return []
         rows = whole_rows(path)
         lines = path.read_bytes().count(b'\n')
         cut = path.stat().st_size > 0 and not path.read_bytes().endswith(b'\n')

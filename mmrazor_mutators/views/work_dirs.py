@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from ..documents import read_text
 from ..errors import ConfigError, NASError
 from ..host import require_runner
 from ..mutables import load_subnet
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ['draw_work_dir', 'overview_figures', 'read_work_dir', 'work_dir_table']
 
 _SHOWN = 30
+_MAX_BYTES = 2**26  # Of an evolution.
 _BARS = '▁▂▃▄▅▆▇█'
 
 
@@ -142,7 +144,8 @@ def _generations(work_dir: Path) -> Iterator[tuple[int, int, float, float]]:
     """Yield number, paths, median and best so far of each generation of an evolution."""
     best = -np.inf
     try:
-        scored = json.loads((work_dir / 'evolution.json').read_text('utf-8'))['evaluated']
+        text = read_text(work_dir / 'evolution.json', _MAX_BYTES)
+        scored = json.loads(text)['evaluated']
         numbers = sorted({int(entry['epoch']) for entry in scored})
         for number in numbers:
             scores = [float(e['score']) for e in scored if e['epoch'] == number]

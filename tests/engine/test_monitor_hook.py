@@ -165,6 +165,15 @@ def test_options_of_no_use() -> None:
     assert hook.measure == 3
 
 
+def test_a_measurement_that_cannot_be_taken_is_refused_at_once(
+    tmp_path: Path, capsys: Any
+) -> None:
+    single = {'model__single_level': True, 'train_cfg__arch_dataloader': None}
+    assert search(tmp_path, '--measure', '1', **single) == 2
+    assert 'with an `arch_dataloader`, for measure=1' in complaint(capsys)
+    assert not (tmp_path / 'config.py').exists()
+
+
 @pytest.mark.parametrize('kept', [3, {'loss': 1.0}, {'loss': [1, 1]}, {1: [1.0, 1]}])
 def test_sums_of_a_checkpoint_are_checked(kept: Any) -> None:
     assert _checked({'loss': [1.5, 2]}) == {'loss': (1.5, 2)}

@@ -120,6 +120,9 @@ def result_of(work_dir: Path) -> dict[str, Any]:
     for name in ('evolution.json', 'results.json'):
         if (work_dir / name).exists():
             result[name] = json.loads((work_dir / name).read_text())
+    for name in ('epochs.csv', 'spaces.csv'):
+        if (work_dir / name).exists():
+            result[name] = (work_dir / name).read_text()
     # The host keeps the config by the time of the start.
     result['files'] = sorted(
         path.name

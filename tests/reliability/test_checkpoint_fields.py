@@ -175,6 +175,7 @@ def history(**attributes: Any) -> Any:
             'many numbers as count',
         ),
         (('message_hub', 'log_scalars', 'x'), history(_count_history=3), 'as many numbers'),
+        (('message_hub', 'log_scalars', 3), HistoryBuffer([1.0], [1]), 'a str, but got 3'),
         (('message_hub', 'resumed_keys', 'train/loss'), None, 'True or False, but got None'),
     ],
 )
@@ -209,3 +210,16 @@ def test_what_an_optimizer_keeps_of_a_parameter(kind: Any) -> None:
         broken['state'][0][f'{key}_x'] = broken['state'][0].pop(key)
         with pytest.raises(ConfigError, match=f'`it.state.0` .* to have {key}, but it has'):
             check_optimizer_fields('it', optimizer, broken)
+
+
+def test_options_that_a_state_lacks() -> None:
+    """Those that PyTorch fills in were none in states of its earlier versions."""
+    optimizer = torch.optim.SGD([torch.zeros(3, requires_grad=True)], lr=0.1, momentum=0.9)
+    for key in optimizer.defaults:
+        state = optimizer.state_dict()
+        del state['param_groups'][0][key]
+        if key in ('maximize', 'foreach', 'differentiable', 'nesterov', 'fused'):
+            check_optimizer_fields('it', optimizer, state)
+        else:
+            with pytest.raises(ConfigError, match=rf'param_groups\[0\]` to have `{key}`'):
+                check_optimizer_fields('it', optimizer, state)

@@ -167,6 +167,13 @@ def test_folders_without_a_search(tmp_path: Path) -> None:
         read_history(tmp_path / 'nowhere')
 
 
+def test_a_file_that_is_absurdly_large_is_not_read(tmp_path: Path) -> None:
+    write(tmp_path, range(1, 3))
+    with (tmp_path / 'spaces.csv').open('r+b') as file:
+        file.truncate(2**28 + 1)  # Takes no room on the disk.
+    assert read_history(tmp_path).problems == ('spaces.csv is larger than 268,435,456 bytes',)
+
+
 def test_files_that_cannot_be_written_or_read(tmp_path: Path) -> None:
     (tmp_path / 'epochs.csv').mkdir()
     assert any('epochs.csv cannot be read' in told for told in read_history(tmp_path).problems)

@@ -203,6 +203,30 @@ def test_pictures_go_into_a_folder_or_a_file(tmp_path: Path) -> None:
         draw_work_dir(history, tmp_path / 'a.jpg')
 
 
+def test_networks_are_drawn_layer_by_layer_if_their_config_builds(tmp_path: Path) -> None:
+    linear = {'type': 'torch.nn.Linear', 'in_features': 3, 'out_features': 4}
+    supernet = {
+        'type': 'Searchable',
+        'model': [linear, {**linear, 'in_features': 4}],
+        'rules': [{'match': '0', 'width': [2, 4]}],
+        'example_inputs': [1, 3],
+    }
+    model = {'type': 'Darts', 'architecture': supernet, 'mutator': {'type': 'DartsMutator'}}
+    mm.dump_subnet({'0': {'chosen': ['w2']}}, tmp_path / 'subnet.yaml')
+    texts = {}
+    for config in (f'model = {model}', 'model = ('):
+        (tmp_path / 'config.py').write_text(config)
+        written, notes = draw_work_dir(read_work_dir(tmp_path), tmp_path / 'out')
+        assert [path.name for path in written] == ['network.png', 'network.svg']
+        texts[(tmp_path / 'out' / 'network.svg').read_text()] = notes
+    (layers, none), (table, (note,)) = texts.items()
+    assert none == []
+    assert '2 of 4' in layers
+    assert '2 of 4' not in table
+    assert note.startswith('the network is drawn without its layers: ')
+    assert 'is not valid Python' in note
+
+
 def test_an_evolution_is_told_by_generations(tmp_path: Path) -> None:
     scores = [[50.0, 60.0, 70.0], [65.0, 66.0]]
     evaluated = [

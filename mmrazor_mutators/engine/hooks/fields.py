@@ -72,6 +72,9 @@ def _states_of(schedulers: Any) -> list[dict[str, Any]]:
 def _check_messages(given: Any) -> None:
     names = ('log_scalars', 'runtime_info', 'resumed_keys')
     check_fields('message_hub', given, {name: {} for name in names})
+    for name in names:
+        for key in given.get(name, {}):
+            check_fields(f'message_hub.{name}, a name in it,', key, '')
     for name, buffer in given.get('log_scalars', {}).items():
         _check_history(f'message_hub.log_scalars.{name}', buffer)
     for name, kept in given.get('resumed_keys', {}).items():

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from mmengine.hooks import Hook
+from mmengine.runner import BaseLoop
 from torch import Tensor
 from torch.utils.data import DataLoader, Subset
 
@@ -55,8 +56,10 @@ class SearchMonitorHook(Hook):
         self._sums: dict[str, tuple[float, int]] = {}
         self._goes_on = False
 
-    def before_train(self, runner: Any) -> None:
-        """Open the files, and forget what an earlier run has noted of epochs to come."""
+    def before_run(self, runner: Any) -> None:
+        """Check that all can be done before anything is written; a test is not watched."""
+        if not isinstance(runner._train_loop, BaseLoop):
+            return
         model = getattr(runner.model, 'module', runner.model)
         options = self._measuring(runner, model) if self.measure else {}
         self.monitor = SearchMonitor(
@@ -66,7 +69,11 @@ class SearchMonitorHook(Hook):
             tensorboard=self.tensorboard,
             **options,
         )
-        self.monitor.rewind(runner.epoch + 1)
+
+    def before_train(self, runner: Any) -> None:
+        """Forget what an earlier run has noted of epochs to come."""
+        if self.monitor is not None:
+            self.monitor.rewind(runner.epoch + 1)
 
     @classmethod
     def beside(cls, configured: Any, options: Mapping[str, Any]) -> list[Hook]:

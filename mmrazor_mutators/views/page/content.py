@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ...errors import NASError
@@ -17,7 +18,7 @@ from .drawing import Drawing
 from .logs import versions_of
 from .networks import Networks, compare, look_at, verdict
 from .records import Records, Run
-from .settings import settings_of
+from .settings import Group, settings_of
 
 __all__ = ['content_of']
 
@@ -41,28 +42,36 @@ def content_of(records: Records, build: bool = True) -> dict[str, Any]:
     networks = look_at(records, missing.append) if build else Networks()
     draw = Drawing(missing)
     run, results = records.run, compare(records.results, networks)
-    content: dict[str, Any] = {
+    runs = [each for each in (records.search, records.retraining) if each is not None]
+    sections: dict[str, tuple[str, Callable[..., Any], tuple[Any, ...]]] = {
+        'tiles': ('How far it is', _tiles, (records, networks)),
+        'network': ('The network', _network, (records, networks, draw)),
+        'curves': ('The search', curves_of, (records, draw)),
+        'spaces': ('The choices', spaces_of, (records, draw)),
+        'training': ('The training', training_of, (records, draw)),
+        'evolution': ('The evolution', evolution_of, (records, draw)),
+        'front': ('The front', _front, (records, draw)),
+        'settings': ('The settings', _settings, (run,)),
+        'commands': ('How to go on', commands_of, (records,)),
+    }
+    content: dict[str, Any] = dict.fromkeys(sections)
+    for key, (label, make, arguments) in sections.items():
+        with draw.telling(label):
+            content[key] = make(*arguments)
+    return {
+        **content,
         'name': records.folder.resolve().name,
         'title': _title(records),
         'subtitle': _subtitle(run),
-        'tiles': _tiles(records, networks),
         'results': results,
         'verdict': verdict(records.results) if results else '',
-        'network': _network(records, networks, draw),
-        'curves': curves_of(records, draw),
-        'training': training_of(records, draw),
-        'spaces': spaces_of(records, draw),
-        'evolution': evolution_of(records, draw),
-        'front': _front(records, draw),
-        'settings': settings_of(run.values, versions_of(run.folder)) if run else [],
-        'configs': [
-            (str(each.folder / 'config.py'), each.text)
-            for each in (records.search, records.retraining)
-            if each is not None and each.text
-        ],
-        'commands': commands_of(records),
+        'configs': [(str(each.folder / 'config.py'), each.text) for each in runs if each.text],
+        'missing': missing,
     }
-    return {**content, 'missing': missing}
+
+
+def _settings(run: Run | None) -> list[Group]:
+    return settings_of(run.values, versions_of(run.folder)) if run is not None else []
 
 
 def _title(records: Records) -> str:

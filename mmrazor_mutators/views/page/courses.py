@@ -89,13 +89,13 @@ def evolution_of(records: Records, draw: Drawing) -> dict[str, Any] | None:
     if not evolution or not evolution['evaluated']:
         return None
     evaluated = sorted(evolution['evaluated'], key=lambda entry: -entry['score'])
-    costs = [*(evaluated[0].get('costs') or {})]
+    costs = [*evaluated[0]['costs']]
     rows = [
         (
             str(number + 1),
             f'{entry["score"]:.2f}%',
             str(entry['epoch'] + 1),
-            *[short((entry.get('costs') or {}).get(name, 0)) for name in costs],
+            *[short(entry['costs'].get(name, 0)) for name in costs],
         )
         for number, entry in enumerate(evaluated[:_BEST])
     ]

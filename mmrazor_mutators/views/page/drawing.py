@@ -42,6 +42,7 @@ class Drawing:
 
     @contextmanager
     def telling(self, label: str) -> Iterator[None]:
+        """Note what goes wrong within, instead of writing no page at all."""
         try:
             yield
         except HostError as error:
@@ -49,9 +50,9 @@ class Drawing:
                 self.missing.append(f'There are no pictures: {error}')
             self._can = False
         except NASError as error:
-            self.missing.append(f'{label} cannot be drawn: {error}')
-        except Exception as error:  # Drawing what a file says meets whatever stands in it.
-            self.missing.append(f'{label} cannot be drawn: {reason_of(error)}')
+            self.missing.append(f'{label} cannot be shown: {error}')
+        except Exception as error:  # What is shown of a file meets whatever stands in it.
+            self.missing.append(f'{label} cannot be shown: {reason_of(error)}')
 
     def __call__(
         self, label: str, caption: str, draw: Callable[..., Figure], *arguments: Any

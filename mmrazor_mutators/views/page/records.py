@@ -228,9 +228,11 @@ def _read_found(records: Records) -> None:
     if path.exists():
         try:
             state = read_evolution(path)
-            scores = [entry['score'] + entry['epoch'] for entry in state['evaluated']]
-            if not all(isinstance(score, _NUMBERS) for score in scores):
-                raise TypeError('expected numbers as scores')
+            numbers: list[Any] = []
+            for entry in state['evaluated']:
+                numbers += [entry['score'], entry['epoch'], *entry['costs'].values()]
+            if not all(isinstance(number, _NUMBERS) for number in numbers):
+                raise TypeError('expected scores, generations and costs to be numbers')
             records.evolution = state
         except NASError as error:
             records.missing.append(f'{error}.')
