@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Say how tests are shared among processes, where there are several."""
+    # Processes that tests start would compile the whole package anew, each of them.
+    os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
     option = config.option
     if getattr(option, 'maxworkerrestart', '0') is None:
         # End the run where a process crashed, instead of going on in a new one.
