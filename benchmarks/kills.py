@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument('--count', type=int, default=210, help='kills, of all kinds together')
     parser.add_argument('--damages', type=int, default=2000, help='bits to flip')
     parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--kinds', nargs='+', help='of runs; all by default')
     args = parser.parse_args()
     # What is imported now need not be imported in each process.
     import matplotlib.pyplot  # noqa: F401
@@ -149,11 +150,14 @@ def main() -> None:
     from mmrazor_mutators.datasets import Digits
 
     Digits('weights')
+    kinds = args.kinds or [*KINDS]
+    if unknown := {*kinds} - {*KINDS}:
+        parser.error(f'expected kinds among {[*KINDS]}, but got {sorted(unknown)}')
 
     draw = random.Random(args.seed)
     total: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as name:
-        for number, kind in enumerate(KINDS):
+        for number, kind in enumerate(kinds):
             folder = Path(name, str(number))
             folder.mkdir()
             begin_time = time.monotonic()
@@ -162,7 +166,7 @@ def main() -> None:
                 raise SystemExit((folder / 'whole.txt').read_text())
             seconds = time.monotonic() - begin_time
             whole = result_of(folder / 'whole')
-            count = args.count // len(KINDS) + (number < args.count % len(KINDS))
+            count = args.count // len(kinds) + (number < args.count % len(kinds))
             found = collections.Counter(
                 tried(kind, folder, seconds, draw, whole) for _ in range(count)
             )
