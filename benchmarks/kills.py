@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-sys.path.append(str(Path(__file__).resolve().parents[1] / 'tests' / 'reliability'))
+_TESTS = Path(__file__).resolve().parents[1] / 'tests'
+sys.path += [str(_TESTS), str(_TESTS / 'reliability')]
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 
