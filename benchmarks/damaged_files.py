@@ -27,7 +27,8 @@ import yaml
 from damaged_configs import ending, is_right
 from damaged_values import damaged, scrambled
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / 'tests' / 'reliability'))
+_TESTS = Path(__file__).resolve().parents[1] / 'tests'
+sys.path += [str(_TESTS), str(_TESTS / 'reliability')]
 
 KEPT = {
     'darts': 'epoch_1.pth',

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).resolve().parents[1] / 'benchmarks'))
+BENCHMARKS = Path(__file__).resolve().parents[1] / 'benchmarks'
+sys.path.append(str(BENCHMARKS))
 EDGES = ('n1_p0', 'n2_p0', 'n2_p1', 'n3_p0', 'n3_p1', 'n3_p2')
 
 
@@ -152,3 +154,10 @@ def test_the_benchmark_of_notes_measures_each() -> None:
     found = measured(cfg, notes=1, batch_size=4)
     assert list(found) == ['step', 'note', 'with TensorBoard', 'measurement']
     assert min(found.values()) > 0
+
+
+def test_kills_find_the_runs_of_the_tests() -> None:
+    """A script, which no path of the tests helps."""
+    words = [sys.executable, str(BENCHMARKS / 'kills.py'), '--kinds', 'dart']
+    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+    assert "but got ['dart']" in done.stderr
