@@ -36,6 +36,9 @@ class SavingRunner(Runner):
     validated = False
     """Whether the checkpoint that is written now comes after a validation."""
 
+    _latest: tuple[Path, int, int] | None = None
+    """The checkpoint written last, with the steps and epochs done."""
+
     _resuming = False
     _has_loaded: bool
     _meta: dict[str, Any]
@@ -80,6 +83,10 @@ class SavingRunner(Runner):
                 # The run may have been ended between the file and its other names.
                 _set_last(found.path)
             set_hint(work_dir, found.path)
+            for hook in self.hooks:
+                # It may have been ended before it removed what this one replaces.
+                if isinstance(hook, CheckpointHook) and found.path.parent == work_dir:
+                    hook.remove_old(found.path)
             return found
         if skipped:
             raise ConfigError(
@@ -154,13 +161,22 @@ class SavingRunner(Runner):
                 f'The checkpoint {str(target)!r} cannot be written: {error.strerror}; those '
                 'that were written before stay'
             ) from error
+        if not filename.startswith('best_'):
+            self._latest = target, meta['iter'], meta['epoch']
 
     def save_stopped(self, steps: int) -> Path:
         """Write a checkpoint between regular ones, before the run ends; all ranks call it.
 
+        Where a regular one of this very step has just been written, that is all.
+
         Args:
             steps: How many were taken.
+
+        Returns:
+            The checkpoint that holds the state.
         """
+        if self._latest is not None and self._latest[1:] == (steps, self.epoch):
+            return self._latest[0]
         folder = self._checkpoint_dir
         meta = {'epoch': self.epoch, 'iter': steps}
         self.save_checkpoint(folder, STOPPED, meta=meta, by_epoch=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,22 @@ def test_a_signal_saves_at_the_step(
     assert cli.main(arguments(kind, work_dir, '--resume')) == 0
     assert 'goes on from stopped.pth (epoch 0, step 3)' in capsys.readouterr().out
     assert_same(result_of(work_dir), whole)
+
+
+def test_a_signal_at_the_step_of_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    whole = whole_run('gdas', tmp_path)
+    steps = whole['place'][1]
+    with monkeypatch.context() as patch:
+        after_steps(patch, steps, signal.SIGTERM)
+        assert cli.main(arguments('gdas', tmp_path / 'run')) == 143
+    assert f'iter_{steps}.pth holds the state' in capsys.readouterr().err
+    assert not (tmp_path / 'run/stopped.pth').exists()
+    # As a run leaves it that was killed before it removed what its last checkpoint replaces.
+    shutil.copy(tmp_path / f'run/iter_{steps - 2}.pth', tmp_path / 'run/stopped.pth')
+    assert cli.main(arguments('gdas', tmp_path / 'run', '--resume')) == 0
+    assert_same(result_of(tmp_path / 'run'), whole)
 
 
 def test_a_signal_within_the_evolution(

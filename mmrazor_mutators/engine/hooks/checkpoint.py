@@ -46,7 +46,7 @@ class CheckpointHook(HostCheckpointHook):
         )
         if is_main_process():
             set_hint(Path(runner.work_dir), Path(self.last_ckpt))
-            self._remove_old(Path(self.last_ckpt))
+            self.remove_old(Path(self.last_ckpt))
 
     def _save_best_checkpoint(self, runner: Any, metrics: Any) -> None:
         # The host removes the best one before it writes its successor.
@@ -70,13 +70,13 @@ class CheckpointHook(HostCheckpointHook):
             elif path and path != now and is_main_process():
                 Path(path).unlink(missing_ok=True)
 
-    def _remove_old(self, latest: Path) -> None:
+    def remove_old(self, latest: Path) -> None:
         """Remove what the latest checkpoint has succeeded, of the same run alone."""
         newest = read_facts(latest)
         if newest is None:
             return
         stopped = latest.with_name(STOPPED)
-        if stopped.is_file() and (_facts(stopped) or newest) <= newest:
+        if latest != stopped and stopped.is_file() and (_facts(stopped) or newest) <= newest:
             stopped.unlink()
         if self.max_keep_ckpts < 1:
             return
