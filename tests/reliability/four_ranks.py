@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-sys.path.append(str(Path(__file__).parents[1] / 'search'))
+sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / 'search')]
 
 RANKS = 4
 

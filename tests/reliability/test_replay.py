@@ -139,7 +139,7 @@ def replay(kind: str, every: int, tmp_path: Path, patch: pytest.MonkeyPatch) -> 
     return done
 
 
-@pytest.mark.parametrize('kind', ['darts', 'spos'])
+@pytest.mark.parametrize('kind', ['darts', pytest.param('spos', marks=pytest.mark.slow)])
 def test_some_states(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert replay(kind, 11, tmp_path, monkeypatch) > 4
 

@@ -44,7 +44,9 @@ WORKERS = {
 }
 
 
-@pytest.mark.parametrize('step', [3, 5])  # 5 is the last one of an epoch.
+@pytest.mark.parametrize(
+    'step', [3, pytest.param(5, marks=pytest.mark.slow)]
+)  # 5 is the last one of an epoch.
 def test_workers_go_on_with_their_random_numbers(step: int, tmp_path: Path) -> None:
     whole, cut = tmp_path / 'whole', tmp_path / 'cut'
     assert cli.main(arguments('darts', whole, **WORKERS)) == 0

@@ -80,8 +80,17 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         torch.testing.assert_close(found[name], value, rtol=1e-12, atol=1e-14, msg=name)
 
 
-@pytest.mark.parametrize('which', ['arch', 'weights', 'both'])
-@pytest.mark.parametrize('architecture', [DARTS, NB201], ids=['darts', 'nasbench201'])
+@pytest.mark.parametrize(
+    ('architecture', 'which'),
+    [
+        pytest.param(DARTS, 'both', id='darts-both'),
+        pytest.param(DARTS, 'arch', id='darts-arch', marks=pytest.mark.slow),
+        pytest.param(DARTS, 'weights', id='darts-weights', marks=pytest.mark.slow),
+        pytest.param(NB201, 'both', id='nasbench201-both'),
+        pytest.param(NB201, 'arch', id='nasbench201-arch'),
+        pytest.param(NB201, 'weights', id='nasbench201-weights'),
+    ],
+)
 def test_results_are_the_same(architecture: dict[str, Any], which: str) -> None:
     supernet, mutator = built(architecture)
     twin, twins_mutator = copy.deepcopy((supernet, mutator))

@@ -50,7 +50,13 @@ def run(processor: str, *arguments: str) -> list[str]:
     not torch.backends.mkldnn.is_available() or os.name != 'posix', reason='needs oneDNN'
 )
 @pytest.mark.parametrize(
-    ('processor', 'threads'), [('sse41', 1), ('avx2', 1), ('avx2', 2), ('this', 1)]
+    ('processor', 'threads'),
+    [
+        ('sse41', 1),
+        ('avx2', 2),
+        pytest.param('avx2', 1, marks=pytest.mark.slow),
+        pytest.param('this', 1, marks=pytest.mark.slow),
+    ],
 )
 def test_every_network_trains(processor: str, threads: int) -> None:
     lines = run(processor, str(threads))

@@ -213,8 +213,16 @@ def test_the_reference_is_sensitive() -> None:
 
 
 @modes
-@spaces
-@pytest.mark.parametrize('name', [*SWITCHES, 'all', 'none'])
+@pytest.mark.parametrize(
+    ('name', 'space'),
+    [
+        # Compiling the larger space takes half a minute.
+        pytest.param(name, space, marks=[pytest.mark.slow] * takes_long)
+        for space in SPACES
+        for name in [*SWITCHES, 'all', 'none']
+        for takes_long in [space == 'darts' and name in ('all', 'compile')]
+    ],
+)
 def test_a_step_is_the_plain_one(
     name: str, space: str, training: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
