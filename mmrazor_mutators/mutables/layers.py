@@ -7,6 +7,7 @@ reads the weight sees what is chosen.
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import torch
@@ -26,6 +27,7 @@ __all__ = [
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMS: tuple[type, ...] = (nn.LayerNorm, *filter(None, [getattr(nn, 'RMSNorm', None)]))
 _CALLS = {nn.Conv1d: F.conv1d, nn.Conv2d: F.conv2d, nn.Conv3d: F.conv3d}
 
 
@@ -182,9 +184,27 @@ def numeric_padding(conv: Any) -> tuple[int, ...]:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether a layer normalises over its last dimension."""
-    kinds: tuple[type, ...] = (nn.LayerNorm, *filter(None, [getattr(nn, 'RMSNorm', None)]))
-    return isinstance(module, kinds)
+    """Whether a layer normalises over its last dimension.
+
+    A subclass may do it over another one, as ``LayerNorm2d`` of some libraries over channels.
+
+    >>> is_norm(nn.LayerNorm(3)), is_norm(nn.BatchNorm1d(3))
+    (True, False)
+    """
+    cls: Any = original_class(module)
+    kind: Any = next((kind for kind in _NORMS if issubclass(cls, kind)), None)
+    if kind is None or cls.forward is kind.forward:
+        return kind is not None
+    norm = cast(Any, module)
+    like = next(module.parameters(recurse=False), torch.empty(()))
+    count = 30 * math.prod(norm.normalized_shape)
+    x = torch.arange(count, device=like.device).sin().to(like.dtype)
+    x = x.reshape(2, 3, 5, *norm.normalized_shape)
+    try:
+        with torch.no_grad():
+            return torch.allclose(cls.forward(norm, x), kind.forward(norm, x), atol=1e-4)
+    except Exception:  # It asks for another shape.
+        return False
 
 
 _classes: dict[type, type] = {}
@@ -193,11 +213,10 @@ _classes: dict[type, type] = {}
 def _class_of(cls: type) -> Any:
     if cls in _classes:
         return _classes[cls]
-    norms = (nn.LayerNorm, *filter(None, [getattr(nn, 'RMSNorm', None)]))
     if issubclass(cls, CONVS):
         mixin: type[SearchableLayer] = _SearchableConv
     else:
-        mixin = _SearchableNorm if issubclass(cls, norms) else SearchableLayer
+        mixin = _SearchableNorm if issubclass(cls, _NORMS) else SearchableLayer
     name = f'Searchable{cls.__name__}'
     made = _classes[cls] = type(name, (mixin, cls), {'__module__': __name__, '_original': cls})
     return made

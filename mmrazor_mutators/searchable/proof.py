@@ -88,7 +88,14 @@ def prove(model: nn.Module, plan: SearchPlan, before: Any, find_place: bool = Tr
     """
     spaces = build_search_spaces(model)
     original = {sid: space['modules'][0].active_names[-1] for sid, space in spaces.items()}
-    complaint = _differs(run(model, plan), before, exact=True)
+    try:
+        complaint = _differs(run(model, plan), before, exact=True)
+    except Exception as error:
+        raise SearchSpaceError(
+            f'{type(model).__name__} failed when it was converted, although every choice was '
+            f'the original: {one_line(error)}{where(error, model)}; leave that layer, and '
+            'what is tied to it, out of the rules'
+        ) from error
     if complaint:
         raise SearchSpaceError(
             f'{type(model).__name__} returned something else when it was converted, although '

@@ -117,6 +117,26 @@ def tied_linear() -> nn.Module:
     return model
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Normalises over channels, which are the second dimension of its maps."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+
+
+def normalised() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 1), ChannelNorm(4), nn.Conv2d(4, 2, 1))
+
+
+class OwnConv(nn.Conv2d):
+    """Asks for its kernel."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not isinstance(self.weight, nn.Parameter):
+            raise ValueError('no parameter')
+        return super().forward(x)
+
+
 class OptimizedModule(nn.Module):
     """Named as what torch.compile returns, which takes long to get."""
 
@@ -131,6 +151,20 @@ class OptimizedModule(nn.Module):
 Space = SearchSpaceError
 FOUR, IMAGES, TOKENS = torch.randn(3, 4), torch.randn(2, 3, 8, 8), torch.randint(0, 11, (2, 6))
 REFUSED: list[tuple[Any, Any, Any, type, str]] = [
+    (
+        normalised,
+        [{'match': '0', 'width': [2, 4]}],
+        IMAGES,
+        Space,
+        r"its channels reach '1' \(ChannelNorm\), whose features cannot be chosen",
+    ),
+    (
+        lambda: nn.Sequential(OwnConv(3, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 2)),
+        [{'match': '0', 'kernel_size': [1, 3]}],
+        IMAGES,
+        Space,
+        r'failed when it was converted.*: ValueError: no parameter \(in \'0\', OwnConv',
+    ),
     (mlp, [{'match': '0', 'width': [0]}], FOUR, Space, 'from 1 to 8.* but got 0'),
     (mlp, [{'match': '0', 'width': [16]}], FOUR, Space, 'from 1 to 8.* but got 16'),
     *[

@@ -9,7 +9,8 @@ import attending
 import networks
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 import mmrazor_mutators as mm
@@ -122,3 +123,26 @@ def test_modules_inside_of_a_layer_are_chosen_where_they_are_called() -> None:
     with torch.no_grad():
         assert_close(net(x), net(x.requires_grad_()))
         assert not net(x).allclose(expected)
+
+
+class LastNorm(nn.LayerNorm):
+    """As libraries write it anew, for a faster kernel."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
+
+
+def test_a_norm_of_ones_own_over_the_last_dimension_is_one() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), LastNorm(6), nn.ReLU(), nn.Linear(6, 2)).double()
+    model[1].weight.data.uniform_(0.5, 1.5)
+    x = torch.randn(5, 3).double()
+    supernet = mm.make_searchable(model, [{'match': '0', 'width': [2, 6]}], x)
+    mutator = mm.RandomMutator()
+    mutator.prepare_from_supernet(supernet)
+    (space,) = mutator.search_spaces
+    subnet = {space: {'chosen': ['w2']}}
+    small = mutator.export_subnet(supernet, subnet)
+    hidden = F.layer_norm(model[0](x)[:, :2], [2], model[1]._parameters['weight'][:2])
+    expected = hidden.relu() @ model[3]._parameters['weight'][:, :2].T + model[3].bias
+    assert_close(small(x), expected)
