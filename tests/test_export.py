@@ -139,7 +139,8 @@ def test_weights_buffers_and_outputs_are_those_of_the_supernet(name: str) -> Non
     for value, other in zip(mine, alive, strict=True):
         assert_close(value, other, rtol=0, atol=0)
     for mode in (False, True):
-        assert_close(net.train(mode)(x), deployed.train(mode)(x), rtol=0, atol=0)
+        # The layers of the one are PyTorch's own, which some processors sum in another order.
+        assert_close(net.train(mode)(x), deployed.train(mode)(x), rtol=1e-5, atol=1e-6)
     shared = {p.data_ptr() for p in supernet.parameters()}
     assert not shared & {p.data_ptr() for p in net.parameters()}
     assert net.training == supernet.training is True

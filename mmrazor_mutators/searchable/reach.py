@@ -41,6 +41,13 @@ def check_linked(place: Place, model: nn.Module, linked: Sequence[Linked]) -> No
     for part in linked:
         module, name = part.module, names.get(id(part.module), '?')
         if part.parameter is not None:
+            count = module._parameters[part.parameter].shape[part.dim]  # type: ignore[union-attr]
+            if part.own and max(part.own) >= count:
+                raise SearchSpaceError(
+                    f'At {place}: its channels reach the parameter {part.parameter!r} of '
+                    f'{name!r} ({type(module).__name__}) through a reshape that mixes them '
+                    'with something else; leave this place out'
+                )
             continue
         reads = part.axis == 'in' and isinstance(module, READERS)
         writes = part.axis == 'out' and isinstance(module, (*READERS, *_ALIKE))

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import NASError
+from ..errors import NASError, SearchSpaceError
 from ..mutables import SearchPlan
 from ..mutables.attention import head_layout
 from ..mutables.layers import CONVS, TRANSPOSED, is_norm, numeric_padding
@@ -200,7 +200,11 @@ def _widths(
     for name, module in wide.items():
         if id(module) in known or not finder.runs(module):
             continue
-        linked = finder.linked(module)
+        try:
+            linked = finder.linked(module)
+        except SearchSpaceError as error:
+            refused.append(str(error))
+            continue
         together = producers(linked) | {id(module)}
         known |= together
         if num_features(module, 'out') < 2 or not any(part.axis == 'in' for part in linked):

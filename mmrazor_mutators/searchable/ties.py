@@ -8,9 +8,12 @@ reshapes of code that no symbolic tracer can follow.
 from __future__ import annotations
 
 import copy
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import torch
 from torch import nn
@@ -18,6 +21,9 @@ from torch import nn
 from ..errors import HostError, SearchSpaceError
 from ..mutables import ModuleMutable, SearchPlan, find_mutables, set_plan
 from ..mutables.layers import features_of
+
+_MANY = 3000
+"""How many features may hang on one; in a DenseNet of 121 layers they are some 300."""
 
 __all__ = ['Linked', 'TieFinder', 'num_features']
 
@@ -83,6 +89,8 @@ class TieFinder:
                 setattr(mutable, 'with_arch_param', False)  # noqa: B010
                 mutable.set_choice_mask(torch.ones(len(mutable.full_choice_names)))
         pairs = list(zip(twin.modules(), model.modules(), strict=True))
+        self._known: dict[int, list[Linked] | SearchSpaceError] = {}
+        self._names = {id(part): part_name for part_name, part in model.named_modules()}
         self._originals = {id(ours): theirs for ours, theirs in pairs}
         self._twins = {id(theirs): ours for ours, theirs in pairs}
         self._owners = {
@@ -129,12 +137,26 @@ class TieFinder:
 
         Args:
             module: A layer that runs.
+
+        Raises:
+            SearchSpaceError: There is no end to them.
         """
+        if id(module) not in self._known:
+            try:
+                self._known[id(module)] = self._follow(module)
+            except SearchSpaceError as error:
+                self._known[id(module)] = error
+        known = self._known[id(module)]
+        if isinstance(known, SearchSpaceError):
+            raise known
+        return known
+
+    def _follow(self, module: nn.Module) -> list[Linked]:
         twin = self._twins[id(module)]
         pruner = self._graph.get_pruner_of_module(twin)
-        group = self._graph.get_pruning_group(
-            twin, pruner.prune_out_channels, list(range(num_features(module, 'out')))
-        )
+        features = list(range(num_features(module, 'out')))
+        with self._bounded(module):
+            group = self._graph.get_pruning_group(twin, pruner.prune_out_channels, features)
         found = []
         for item in group.items:
             target = item.dep.target.module
@@ -151,6 +173,34 @@ class TieFinder:
                 found.append(Linked(self._originals[id(target)], axis, own, root))
         return found
 
+    @contextmanager
+    def _bounded(self, module: nn.Module) -> Iterator[None]:
+        """End a walk that would take all memory, as where parts of one map are joined again."""
+        home = sys.modules[type(self._graph).__module__]
+        name = self._names[id(module)]
+
+        class Bounded(home.Group):  # type: ignore[name-defined, misc]
+            count = 0
+
+            def add_dep(self, dep: Any, idxs: Any) -> None:
+                self.count += len(idxs)
+                if self.count > _MANY * num_features(module, 'out'):
+                    raise SearchSpaceError(
+                        f'The channels of {name!r} ({type(module).__name__}) are tied to more '
+                        'than can be followed, as where parts of one map are joined again, '
+                        'side by side; leave its width out'
+                    )
+                super().add_dep(dep, idxs)
+
+        mapping = getattr(home, 'index_mapping', None)
+        with ExitStack() as stack:
+            stack.enter_context(patch.object(home, 'Group', Bounded))
+            if self._known and hasattr(mapping, 'update_index_mapping'):
+                # The graph is as it was, and to look at all of it again takes most of the time.
+                same = patch.object(mapping, 'update_index_mapping', lambda graph: None)
+                stack.enter_context(same)
+            yield
+
     def _parameter_dim(self, parameter: nn.Parameter) -> int:
         for unwrapped in self._graph.unwrapped_parameters:
             if unwrapped.parameters is parameter:
@@ -163,9 +213,12 @@ def hidden_layers(
 ) -> list[nn.Module]:
     """Return the layers of a block whose features nobody outside of it sees."""
     inside = {id(module) for module in block.modules()}
-    return [
-        layer
-        for layer in layers
-        if finder.runs(layer)
-        and all(id(linked.module) in inside for linked in finder.linked(layer))
-    ]
+
+    def is_hidden(layer: nn.Module) -> bool:
+        try:
+            linked = finder.linked(layer)
+        except SearchSpaceError:  # They have no end, so that some are outside.
+            return False
+        return all(id(part.module) in inside for part in linked)
+
+    return [layer for layer in layers if finder.runs(layer) and is_hidden(layer)]

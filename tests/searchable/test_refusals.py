@@ -13,6 +13,9 @@ from torch.utils import _pytree as pytree
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.errors import BindingError, InputError, SearchSpaceError
+from mmrazor_mutators.searchable import ties
+from mmrazor_mutators.searchable.reach import check_linked
+from mmrazor_mutators.searchable.rules import Place, Rule
 
 
 @pytest.mark.filterwarnings('ignore:The PyTorch API of nested tensors:UserWarning')
@@ -111,3 +114,18 @@ def test_a_computed_weight_is_refused_for_kernels() -> None:
     model = nn.Sequential(weight_norm(nn.Conv2d(3, 4, 3, padding=1)), nn.Flatten())
     with pytest.raises(SearchSpaceError, match='computed of something else, as by weight_norm'):
         mm.make_searchable(model, [{'match': '0', 'kernel_size': [1]}], IMAGES)
+
+
+def test_ties_without_an_end_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ties, '_MANY', 2)
+    model = nn.Sequential(nn.Linear(4, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(SearchSpaceError, match=r"channels of '0' \(Linear\) are tied to more"):
+        mm.make_searchable(model, [{'match': '0', 'width': [4]}], FOUR)
+    assert any('tied to more' in reason for reason in mm.suggest_rules(model, FOUR).left_out)
+
+
+def test_a_parameter_with_fewer_features_is_no_place_for_channels() -> None:
+    part = ties.Linked(nn.PReLU(3), 'out', [0, 4], [0, 1], 'weight', 0)
+    place = Place('0', nn.Linear(2, 5), 'width', [2], Rule('0', {}), '0')
+    with pytest.raises(SearchSpaceError, match=r"the parameter 'weight' of '1' \(PReLU\)"):
+        check_linked(place, nn.Sequential(place.module, part.module), [part])
