@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
-from ..mutables import build_search_spaces, match_subnet, network_of
+from ..mutables import MutableModule, build_search_spaces, match_subnet, network_of
 from .building import (
     choices_of,
     counts_by_itself,
@@ -190,7 +190,8 @@ def _table(supernet: nn.Module, arguments: Arguments, look: Look) -> CostModel:
         source = _source(part, by_id, seen)
         for number, call in enumerate(calls):
             where = presence(part.places[number % len(part.places)], choices)
-            if id(part.module) in code or len(call.inputs) != 1:
+            is_code = id(part.module) in code or _has_layers(part.module)
+            if is_code or len(call.inputs) != 1:
                 term = _code_term(part, call, code.get(id(part.module)), own, look, len(calls))
                 pieces.append(Piece(part.name, (product(where, term),)))
                 continue
@@ -211,6 +212,12 @@ def _table(supernet: nn.Module, arguments: Arguments, look: Look) -> CostModel:
             pieces.append(Piece(part.name, tuple(part_terms(part, choices, count, where))))
     original = original_choices(supernet)
     return CostModel('latency', choices, pieces, 'sum', original)
+
+
+def _has_layers(module: nn.Module) -> bool:
+    """Whether a module calls others, so that it is not a layer that can be timed alone."""
+    names = {name for name, _ in module.named_children()}
+    return not isinstance(module, MutableModule) and bool(names - {'mutables'})
 
 
 class _OwnTimes:

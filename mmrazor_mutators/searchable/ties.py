@@ -179,7 +179,7 @@ class TieFinder:
         home = sys.modules[type(self._graph).__module__]
         name = self._names[id(module)]
 
-        class Bounded(home.Group):  # type: ignore[name-defined, misc]
+        class Bounded(home.Group):  # type: ignore[name-defined]
             count = 0
 
             def add_dep(self, dep: Any, idxs: Any) -> None:

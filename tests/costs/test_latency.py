@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import attending
 import networks
 import pytest
 import torch
@@ -166,3 +167,12 @@ def test_errors(tmp_path: Path, quick: Any) -> None:
         mm.expected_cost(supernet, mutator, 'latency')
     with pytest.raises(ConfigError, match='cannot be written'):
         LatencyFile.here('cpu') and LatencyFile({}).write('/proc/nowhere/a.json')
+
+
+def test_a_model_with_a_parameter_of_its_own_is_no_layer(tmp_path: Path) -> None:
+    """It is called with what it reads, such as indices of characters, not with numbers."""
+    model = attending.Characters()
+    rules = [{'match': 'layers.1', 'depth': True}]
+    supernet = mm.make_searchable(model, rules, torch.randint(0, 11, (1, 6)))
+    profile = profile_latency(supernet, tmp_path / 'a.json', networks=2)
+    assert any(key.startswith('code of ') and 'Characters' in key for key in profile.entries)
