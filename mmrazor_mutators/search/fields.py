@@ -76,7 +76,11 @@ got 'x'
     fits = True
     if isinstance(ours, Tensor):
         what = f'a tensor of shape {tuple(ours.shape)} and {ours.dtype}'
-        fits = isinstance(given, Tensor) and given.shape == ours.shape
+        fits = (
+            isinstance(given, Tensor)
+            and given.shape == ours.shape
+            and given.layout == ours.layout
+        )
         fits = fits and given.is_floating_point() == ours.is_floating_point()
     elif isinstance(ours, Mapping):
         what = 'a dict'
@@ -210,6 +214,7 @@ def shortened(value: Any) -> str:
     'a tensor of shape (2,) and torch.float32'
     """
     if isinstance(value, Tensor):
-        return f'a tensor of shape {tuple(value.shape)} and {value.dtype}'
+        sparse = '' if value.layout == torch.strided else 'sparse '
+        return f'a {sparse}tensor of shape {tuple(value.shape)} and {value.dtype}'
     text = repr(value)
     return text if len(text) <= 60 else f'{text[:57]}...'

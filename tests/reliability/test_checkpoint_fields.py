@@ -137,6 +137,7 @@ def test_checkpoints_of_runs(
     ('given', 'ours', 'what'),
     [
         (torch.zeros(2), torch.zeros(3), r'a tensor of shape \(3,\)'),
+        (torch.zeros(3).to_sparse(), torch.zeros(3), 'but got .*sparse'),
         (torch.zeros(3, dtype=torch.int64), torch.zeros(3), 'float32, but got .*int64'),
         ([1], [1, 2], '2 values'),
         ({'a': 'x'}, {'a': 1}, '`it.a` .* a number'),
