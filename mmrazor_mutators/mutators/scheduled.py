@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from ..errors import InputError, NASError
+from ..errors import InputError
 from ..host import BaseModule
+from .tensor_state import TensorState
 
 __all__ = ['Scheduled']
 
 
-def packed(state: Any) -> Tensor:
-    """Return a state as a tensor: the bytes of a file that ``torch.save`` writes.
-
-    >>> unpacked(packed({'epoch': 3}))
-    {'epoch': 3}
-    """
-    file = io.BytesIO()
-    torch.save(state, file)
-    return torch.frombuffer(bytearray(file.getbuffer()), dtype=torch.uint8)
-
-
-def unpacked(tensor: Tensor) -> Any:
-    """Return what :func:`packed` was given.
-
-    Whole numbers up to 255 survive a conversion of the state dict to another dtype.
-
-    Raises:
-        InputError: The tensor holds something else.
-    """
-    try:
-        file = io.BytesIO(tensor.detach().cpu().to(torch.uint8).numpy().tobytes())
-        return torch.load(file, weights_only=True, map_location='cpu')
-    except Exception as error:  # torch documents none of the kinds.
-        raise InputError(
-            'Expected `_extra_state` of a state dict to be as `state_dict` returned it, but '
-            f'got a tensor of {tensor.numel()} numbers that cannot be read ({error}); remove '
-            'that key to load the parameters alone'
-        ) from error
-
-
-class Scheduled(BaseModule):
+class Scheduled(TensorState, BaseModule):
     """A module that knows the epoch, also after a checkpoint was loaded.
 
     Args:
@@ -94,13 +61,6 @@ class Scheduled(BaseModule):
         finally:
             self.restoring = False
 
-    def _save_to_state_dict(
-        self, destination: dict[str, Any], prefix: str, keep_vars: bool
-    ) -> None:
-        super()._save_to_state_dict(destination, prefix, keep_vars)
-        # Other packages save tensors alone.
-        destination[f'{prefix}_extra_state'] = packed(destination[f'{prefix}_extra_state'])
-
     def _load_from_state_dict(
         self,
         state_dict: dict[str, Any],
@@ -110,23 +70,9 @@ class Scheduled(BaseModule):
         missing_keys: list[str],
         *args: Any,
     ) -> None:
-        extra = f'{prefix}_extra_state'
-        if isinstance(state_dict.get(extra), Tensor):
-            # Checkpoints of earlier versions hold the state as it is.
-            state_dict[extra] = unpacked(state_dict[extra])
-        try:
-            super()._load_from_state_dict(
-                state_dict, prefix, local_metadata, strict, missing_keys, *args
-            )
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
-            if isinstance(error, NASError):
-                raise
-            raise InputError(
-                f'Expected {extra!r} of a state dict to be the state of a '
-                f'{type(self).__name__}, but got {state_dict.get(extra)!r}, which it cannot go '
-                f'on from ({type(error).__name__}: {error}); remove that key to load the '
-                'parameters alone'
-            ) from error
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, *args
+        )
         # Checkpoints of MMRazor hold nothing but the parameters.
-        if extra in missing_keys:
-            missing_keys.remove(extra)
+        if f'{prefix}_extra_state' in missing_keys:
+            missing_keys.remove(f'{prefix}_extra_state')

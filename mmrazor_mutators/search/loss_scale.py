@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import ConfigError
+from ..mutators.tensor_state import TensorState
 from .fields import check_fields, shortened
 
 __all__ = ['LossScale', 'check_scale_fields', 'loss_scale_for']
@@ -16,7 +17,7 @@ __all__ = ['LossScale', 'check_scale_fields', 'loss_scale_for']
 _FIELDS = ('scale', 'growth_factor', 'backoff_factor', 'growth_interval', '_growth_tracker')
 
 
-class LossScale(nn.Module):
+class LossScale(TensorState):
     """Drives a ``torch.amp.GradScaler`` by what a search finds in its gradients.
 
     Losses are multiplied by the scale before they are differentiated, and gradients divided by

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import mmrazor_mutators as mm
 from mmrazor_mutators.errors import InputError
-from mmrazor_mutators.mutators.scheduled import packed, unpacked
+from mmrazor_mutators.mutators.tensor_state import packed, unpacked
 
 every = pytest.fixture(toys.mutator_of, params=toys.EVERY_MUTATOR, name='every')
 

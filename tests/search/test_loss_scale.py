@@ -271,3 +271,23 @@ def test_a_state_that_comes_before_its_device_is_known() -> None:
     scale.set_extra_state({**scale.get_extra_state(), 'scale': 2.0})
     assert scale.get_extra_state()['scale'] == 2.0
     assert float(scale.factor(torch.device('cpu'))) == 2.0
+
+
+def test_a_model_with_a_scale_holds_tensors_alone() -> None:
+    space = {'type': 'NasBench201Supernet', 'in_channels': 1, 'num_classes': 3}
+    config = {
+        'type': 'Darts',
+        'architecture': {**space, 'base_channels': 4, 'num_cells': 1},
+        'mutator': {'type': 'DartsMutator'},
+        'autocast': 'float16',
+    }
+    first, second, old = (mm.build_algorithm(copy.deepcopy(config)) for _ in range(3))
+    first.loss_scale.lower()
+    state = first.state_dict()
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    second.load_state_dict(state)
+    assert second.loss_scale.value == first.loss_scale.value == 2.0**15
+    # As checkpoints hold it that were written before.
+    state['loss_scale._extra_state'] = first.loss_scale.get_extra_state()
+    old.load_state_dict(state)
+    assert old.loss_scale.value == 2.0**15
