@@ -133,6 +133,7 @@ def search(task: Task, seed: int) -> tuple[nn.Module, dict[str, float]]:
     mutator = mm.build_mutator(task.mutator)
     mutator.prepare_from_supernet(supernet)
     train(supernet, task, task.search_epochs, seed, mutator)
+    mm.agree_with_clock(mutator, supernet)
     limits = mutator.extensions[0].limits
     return mutator.export_subnet(supernet, mutator.search_subnet()), limits
 

@@ -96,6 +96,7 @@ __all__ = [
     'SparsemaxMutator',
     'ThresholdPruning',
     '__version__',
+    'agree_with_clock',
     'build_algorithm',
     'build_architecture',
     'build_extension',

@@ -31,6 +31,7 @@ from .extensions import (
     SkipDropout,
     SkipLimit,
     ThresholdPruning,
+    agree_with_clock,
 )
 from .mutables import (
     DiffChoiceRoute,
@@ -162,6 +163,7 @@ __all__ = [
     'SparsemaxMutator',
     'ThresholdPruning',
     '__version__',
+    'agree_with_clock',
     'build_algorithm',
     'build_architecture',
     'build_extension',

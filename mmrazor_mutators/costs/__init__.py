@@ -1,6 +1,7 @@
 """What a network costs, before it is there: parameters, multiply-adds, memory, time."""
 
 from .building import METRICS, Metric, build_cost_model, find_arguments
+from .by_clock import scaled, settle_by_clock
 from .expected import choice_probabilities, cost_model_of, expected_cost
 from .latency import latency_model, profile_latency
 from .latency_file import LatencyFile
@@ -33,7 +34,9 @@ __all__ = [
     'find_arguments',
     'latency_model',
     'profile_latency',
+    'scaled',
     'score_terms',
+    'settle_by_clock',
     'space_conditions',
     'time_call',
 ]

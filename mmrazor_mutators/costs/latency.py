@@ -24,6 +24,7 @@ from .building import (
     look_at,
     original_choices,
 )
+from .by_clock import scaled
 from .latency_file import LatencyFile
 from .model import CostModel, Piece, Term
 from .parts import Part, find_parts
@@ -67,13 +68,9 @@ def latency_model(supernet: nn.Module, path: Any, example_inputs: Any = None) ->
             f'The profile {str(path)!r} lacks {what}; measure what is new with: '
             'mmrazor-mutators profile CONFIG --out FILE'
         )
-    scaled = [
-        Piece(p.name, tuple(Term(t.spaces, line['scale'] * t.table) for t in p.terms))
-        for p in model.pieces
-    ]
-    return CostModel(
-        'latency', model.choices, scaled, 'sum', model.original, float(line['offset'])
-    )
+    model = scaled(model, line['scale'])
+    model.offset = float(line['offset'])
+    return model
 
 
 def profile_latency(

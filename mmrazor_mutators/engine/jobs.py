@@ -16,7 +16,6 @@ from torch import nn
 from ..algorithms import SPOS
 from ..builder import build_architecture, build_mutator
 from ..errors import ConfigError
-from ..mutables import dump_subnet
 from ..registry import MODELS
 from ..typing import Subnet
 from . import signals
@@ -31,6 +30,7 @@ from .hooks import (
 )
 from .lock import alone_in_work_dir
 from .lost_ranks import naming_lost_ranks
+from .reading_off import read_off
 from .results import Result, write_results
 from .resuming import BeginHook, check_same_run, config_text
 from .runner import build_runner
@@ -94,10 +94,7 @@ def search(
         name = type(model.mutator).__name__
         begin.before_train()
         progress.console.print(f'{name} has no architecture parameters: nothing to train')
-    subnet: Subnet = model.mutator.search_subnet()
-    if is_main_process():
-        dump_subnet(subnet, work_dir / 'subnet.yaml')
-    return subnet
+    return read_off(model, work_dir, progress.console)
 
 
 @signals.listening()

@@ -3,6 +3,7 @@
 from .auxiliary_skip import AuxiliarySkip
 from .beta_decay import BetaDecay
 from .budget import Budget
+from .clocked import agree_with_clock
 from .early_stopping import HessianEarlyStopping, SkipEarlyStopping
 from .expected_cost import ExpectedCost
 from .operation_freezing import OperationFreezing
@@ -33,4 +34,5 @@ __all__ = [
     'SkipEarlyStopping',
     'SkipLimit',
     'ThresholdPruning',
+    'agree_with_clock',
 ]

@@ -116,7 +116,10 @@ class Budget(Extension):
                 'profile" writes on the device where the network is to run'
             )
         self.tolerance = float(tolerance)
-        self.example_inputs = example_inputs
+        is_shape = isinstance(example_inputs, (list, tuple)) and all(
+            isinstance(n, int) for n in example_inputs
+        )
+        self.example_inputs = torch.zeros(*example_inputs) if is_shape else example_inputs
         self.profile = profile
         count = len(self.budgets)
         self.register_buffer('multipliers', torch.zeros(count))
@@ -167,9 +170,6 @@ class Budget(Extension):
 
     def _model(self, name: str, supernet: nn.Module) -> CostModel:
         inputs = self.example_inputs
-        shape = isinstance(inputs, (list, tuple)) and all(isinstance(n, int) for n in inputs)
-        if inputs is not None and shape:
-            inputs = torch.zeros(*inputs)
         if name == 'latency_ms':
             return latency_model(supernet, self.profile, inputs)
         if name != 'params':
@@ -224,6 +224,16 @@ class Budget(Extension):
     def limits(self) -> dict[str, float]:
         """The budgets as absolute numbers, ``{name: number}``; empty before ``prepare``."""
         return dict(self._limits)
+
+    @property
+    def models(self) -> dict[str, CostModel]:
+        """What any network costs, ``{name: model}``; empty before ``prepare``."""
+        return dict(self._models)
+
+    def correct(self, name: str, model: CostModel, limit: float) -> None:
+        """Count one cost by another model from now on, against another limit."""
+        self._check_attached()
+        self._models[name], self._limits[name] = model, limit
 
     def _check_attached(self) -> None:
         if not self._models:
