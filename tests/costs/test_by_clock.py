@@ -119,7 +119,10 @@ def test_a_budget_of_the_clock(searched: Any) -> None:
     budget = mutator.extensions[0]
     original = mutator.export_subnet(
         supernet,
-        {s: {'chosen': list(names)} for s, names in budget.models['latency_ms'].original.items()},
+        {
+            s: {'chosen': list(names)}
+            for s, names in budget.models['latency_ms'].original.items()
+        },
     )
     limit = 0.5e3 * whole(original, None, 0)[0]
     before = mutator.export_subnet(supernet, mutator.search_subnet())

@@ -12,6 +12,7 @@ import tiny_runs
 from mmrazor_mutators import cli
 from mmrazor_mutators.engine.costing import parse_budgets
 from mmrazor_mutators.errors import ConfigError
+from mmrazor_mutators.extensions import clocked
 from mmrazor_mutators.mutables import load_subnet
 
 CONFIG = tiny_runs.CONFIGS / 'searchable' / 'digits_convnet.py'
@@ -74,3 +75,36 @@ def test_profile_writes_a_file_and_adds_to_it(tmp_path: Path, capsys: Any) -> No
     assert json.loads(out.read_text()) == first
     assert cli.main([*command, '--device', 'nowhere']) == 2
     assert "There is no device 'nowhere' here" in capsys.readouterr().err
+
+
+def layers(net: Any, arguments: Any, seconds: float) -> list[float]:
+    """What a clock would say, if each parameter took a microsecond."""
+    return [1e-6 * sum(p.numel() for p in net.parameters())]
+
+
+def test_milliseconds_are_those_of_the_clock(
+    tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = tmp_path / 'latency.json'
+    assert cli.main(['profile', str(CONFIG), '--out', str(profile), '--threads', '1']) == 0
+    monkeypatch.setattr(clocked, 'time_call', layers)
+    extensions = f'[{{"type":"Budget","latency_ms":0.7,"profile":"{profile}"}}]'
+    budgets = ('--budget', 'latency_ms=0.7')
+    work_dir = tmp_path / 'front'
+    changed = {'model__mutator__extensions': extensions}
+    assert tiny_runs.run('front', CONFIG, work_dir, *budgets, **changed) == 0
+    assert 'ms by the clock, of' in capsys.readouterr().out
+    (point,) = json.loads((work_dir / 'front.json').read_text())['points']
+    folder = Path(point['folder'])
+    said = json.loads((folder / 'clock.json').read_text())
+    assert (said['limit'], said['takes']) == (point['limit'], point['cost'])
+    results = json.loads((folder / 'retrain' / 'results.json').read_text())
+    assert point['cost'] == pytest.approx(1e-3 * results['found']['parameters'])
+    assert point['cost'] <= point['limit']
+    # Where no clock can be asked, the network by the profile is kept.
+    profile.write_text(profile.read_text().replace('"torch": "', '"torch": "0.'))
+    work_dir = tmp_path / 'elsewhere'
+    assert tiny_runs.run('search', CONFIG, work_dir, **changed) == 0
+    assert 'By the profile alone: The profile' in capsys.readouterr().out
+    assert load_subnet(work_dir / 'subnet.yaml')
+    assert not (work_dir / 'clock.json').exists()
