@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_count
 from ..costs import (
     Conditions,
     CostModel,
@@ -24,9 +23,10 @@ from ..costs import (
     space_conditions,
 )
 from ..errors import BindingError, ConfigError, SearchSpaceError
-from ..mutators import DartsMutator, Extension
+from ..mutators import DartsMutator
 from ..registry import EXTENSIONS
 from ..typing import Subnet
+from .lagrangian import Constrained
 
 __all__ = ['Budget']
 
@@ -34,20 +34,15 @@ _NAMES = ('params', 'macs', 'memory', 'latency_ms')
 
 
 @EXTENSIONS.register_module()
-class Budget(Extension):
+class Budget(Constrained):
     r"""Holds the network to budgets: parameters, multiply-adds, memory, milliseconds.
 
-    While the search goes on, the architecture minimises an augmented Lagrangian (Nocedal &
-    Wright, Numerical Optimization, section 17.4) with the excess
-    :math:`g = E[\mathrm{cost}] / \mathrm{budget} - 1` of each budget,
-
-    .. math:: L + \frac{1}{2 \rho} \left(\max(0, \lambda + \rho g)^2 - \lambda^2\right)
-
-    whose multiplier :math:`\lambda` follows the excess and whose :math:`\rho` grows as long as
-    it does not shrink, so that there is no strength to choose. At the end ``search_subnet``
-    returns the network of the largest sum of log-probabilities among those that are within
-    all budgets, and at most ``tolerance`` below one of them; or where the steps of the space
-    are coarser, the closest one below. That is an integer program, solved exactly.
+    While the search goes on, an augmented Lagrangian of the expected costs (Nocedal & Wright,
+    Numerical Optimization, section 17.4; see :class:`Constrained`) is added to the loss, so
+    that there is no strength to choose. At the end ``search_subnet`` returns the network of
+    the largest sum of log-probabilities among those that are within all budgets, and at most
+    ``tolerance`` below one of them; or where the steps of the space are coarser, the closest
+    one below. That is an integer program, solved exactly.
 
     Args:
         params: How many parameters.
@@ -60,6 +55,8 @@ class Budget(Extension):
             :func:`build_cost_model`, or the shape of one tensor, as ``[1, 3, 32, 32]``. By
             default those of ``make_searchable``.
         profile: File that ``mmrazor-mutators profile`` has written; for ``latency_ms``.
+        ramp: Share of the epochs in which the budgets come down from what networks are
+            expected to cost at first; it needs ``mutator.on_epoch(epoch, max_epochs)``.
 
     A budget of at most 1 is a fraction of the original network, or where there is none of the
     most expensive one; above 1 it is an absolute number.
@@ -79,10 +76,6 @@ class Budget(Extension):
     """
 
     paper = 'Nocedal & Wright, Numerical Optimization, 2006'
-    multipliers: Tensor
-    strengths: Tensor
-    excess: Tensor
-    passes: Tensor
 
     def __init__(
         self,
@@ -94,10 +87,12 @@ class Budget(Extension):
         interval: int = 10,
         example_inputs: Any = None,
         profile: str | None = None,
+        ramp: float = 0.5,
     ) -> None:
-        super().__init__()
         given = dict(zip(_NAMES, (params, macs, memory, latency_ms), strict=True))
-        self.budgets = {name: value for name, value in given.items() if value is not None}
+        budgets = {name: value for name, value in given.items() if value is not None}
+        super().__init__(len(budgets), interval, ramp)
+        self.budgets = budgets
         for name, value in self.budgets.items():
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not 0 < value < math.inf:
@@ -109,7 +104,6 @@ class Budget(Extension):
             raise ConfigError(f'Expected a budget of at least one of {", ".join(_NAMES)}')
         if not isinstance(tolerance, (int, float)) or not 0 <= tolerance < 1:
             raise ConfigError(f'Expected `tolerance` from 0 to below 1, but got {tolerance!r}')
-        self.interval = check_count('interval', interval)
         if 'latency_ms' in self.budgets and profile is None:
             raise ConfigError(
                 'A budget of `latency_ms` needs `profile`, the file that "mmrazor-mutators '
@@ -121,11 +115,6 @@ class Budget(Extension):
         )
         self.example_inputs = torch.zeros(*example_inputs) if is_shape else example_inputs
         self.profile = profile
-        count = len(self.budgets)
-        self.register_buffer('multipliers', torch.zeros(count))
-        self.register_buffer('strengths', torch.ones(count))
-        self.register_buffer('excess', torch.zeros(count))
-        self.register_buffer('passes', torch.zeros((), dtype=torch.long))
         self._forget()
 
     def _forget(self) -> None:
@@ -244,30 +233,8 @@ class Budget(Extension):
     def penalty(self, mutator: Any) -> Tensor:
         """Return what the excess costs the architecture, and let multipliers follow it."""
         costs = self.costs(mutator)
-        excess = torch.stack([cost / self._limits[name] - 1 for name, cost in costs.items()])
-        # Copies, as they move before the backward pass.
-        multipliers, strengths = self.multipliers.clone(), self.strengths.clone()
-        multipliers, strengths = multipliers.to(excess), strengths.to(excess)
-        pressed = (multipliers + strengths * excess).clamp_min(0)
-        penalty = ((pressed.square() - multipliers.square()) / (2 * strengths)).sum()
-        if torch.is_grad_enabled():
-            self._follow(excess.detach())
-        return penalty
-
-    @torch.no_grad()
-    def _follow(self, excess: Tensor) -> None:
-        """Move the multipliers every so many passes, without waiting for the device."""
-        self.passes += 1
-        now = self.passes % self.interval == 0
-        excess = excess.to(self.excess)
-        # Bounded, so that an excess that takes long to go away leaves no inertia behind.
-        step = self.strengths * excess.clamp(-0.2, 0.2)
-        moved = (self.multipliers + step).clamp_min(0)
-        stuck = (excess > 0.02) & (excess > 0.9 * self.excess)
-        grown = torch.where(stuck, 1.2 * self.strengths, self.strengths).clamp_max(100.0)
-        self.multipliers.copy_(torch.where(now, moved, self.multipliers))
-        self.strengths.copy_(torch.where(now, grown, self.strengths))
-        self.excess.copy_(torch.where(now, excess, self.excess))
+        ratios = [cost / self._limits[name] for name, cost in costs.items()]
+        return self.pressure(torch.stack(ratios))
 
     def read_off(
         self, mutator: Any, allowed: Mapping[str, Sequence[str]]
