@@ -9,7 +9,8 @@ from typing import Any
 from mmengine.config import Config
 from rich.console import Console
 
-from mmrazor_mutators.engine.comparing import Plan, draw_networks
+from mmrazor_mutators.engine.comparing import Plan
+from mmrazor_mutators.engine.draws import draw_from
 from mmrazor_mutators.engine.jobs import build_model, count_parameters, retrain
 from mmrazor_mutators.search.memory import peak_of_process
 from mmrazor_mutators.typing import Subnet
@@ -49,10 +50,12 @@ def search_randomly(plan: Plan, seconds: float) -> tuple[Subnet, dict[str, Any]]
         }
     )
     begun = time.process_time()
+    model = build_model(cfg, cfg.model)
     tried: list[tuple[float, Subnet]] = []
     while not tried or time.process_time() - begun < seconds:
         # Others than those of the comparison, whose seeds are small.
-        subnet = draw_networks(cfg, 10**6 * (1 + plan.seed) + len(tried), 1).subnets[0]
+        seed = 10**6 * (1 + plan.seed) + len(tried)
+        subnet = draw_from(model, cfg.train_cfg, seed, 1).subnets[0]
         folder = plan.folder / 'tried' / str(len(tried))
         (result,) = retrain(cfg, subnet, folder, console=Console(file=StringIO()))
         tried.append((result.accuracy, subnet))

@@ -21,6 +21,7 @@ from ..typing import Subnet
 from . import signals
 from .checkpoints import has_begun
 from .config import retrain_config
+from .draws import draw_in
 from .hooks import (
     EpochSeedHook,
     PeakMemoryHook,
@@ -119,7 +120,8 @@ def retrain(
         subnet: What to train.
         work_dir: Where to write ``results.json``, the resolved config, the log
             and the checkpoints, of which ``last.pth`` is the last.
-        compare_random: How many random networks of the same space to train.
+        compare_random: How many random networks of the same space, and within its budget, to
+            train.
         resume: Whether to go on from the latest checkpoints.
         resume_changed: Whether to do so although config or subnet decide otherwise.
         launcher: ``'none'`` or ``'pytorch'``.
@@ -135,9 +137,8 @@ def retrain(
     cfg = retraining_config(cfg)
     subnets = {name: subnet}
     if compare_random:
-        space = space_of(cfg)
-        for seed in range(compare_random):
-            subnets[f'random {seed}'] = space.random_subnet(seed)
+        drawn = draw_in(space_of(cfg), range(compare_random)).subnets
+        subnets |= {f'random {seed}': drawn[seed] for seed in range(compare_random)}
     results: list[Result] = []
     for number, (name, candidate) in enumerate(subnets.items()):
         own = candidate is subnet

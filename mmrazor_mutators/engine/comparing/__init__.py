@@ -1,6 +1,6 @@
 """Algorithms against random networks: the same space, data, schedule and seeds for both."""
 
-from .draws import Draws, draw_networks
+from ..draws import Draws
 from .jobs import compare, config_names
 from .parts import keep
 from .runs import Plan, Run, plan_seed, run_plan, run_seed
@@ -13,7 +13,6 @@ __all__ = [
     'Summary',
     'compare',
     'config_names',
-    'draw_networks',
     'keep',
     'plan_seed',
     'run_plan',

@@ -18,9 +18,9 @@ from ...errors import ConfigError
 from ...mutables import load_subnet
 from ...registry import MUTATORS
 from ...typing import Subnet
+from ..draws import Draws, draw_from, limits_text
 from ..hooks.seconds import SecondsHook
 from ..jobs import build_model, check_training_parts, retrain, retraining_config, search
-from .draws import Draws, draw_from, limits_text
 from .parts import Part, fingerprint, finished_alike
 
 __all__ = ['Plan', 'Run', 'plan_seed', 'run_plan', 'run_seed']

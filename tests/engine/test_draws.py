@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 from typing import Any
 
@@ -10,9 +11,8 @@ import pytest
 import tiny_runs
 from test_one_shot_search import SMALL
 
-from mmrazor_mutators.engine.comparing import draw_networks
-from mmrazor_mutators.engine.comparing.draws import limits_text
 from mmrazor_mutators.engine.config import load_config
+from mmrazor_mutators.engine.draws import Draws, draw_from, limits_text
 from mmrazor_mutators.engine.jobs import build_model, space_of
 from mmrazor_mutators.errors import ConfigError, SearchSpaceError
 
@@ -25,6 +25,10 @@ def config(**budget: Any) -> Any:
         extensions = [{'type': 'Budget', **budget}]
         cfg.model['mutator'] = {'type': 'DartsMutator', 'extensions': extensions}
     return cfg
+
+
+def draw_networks(cfg: Any, seed: int, count: int) -> Draws:
+    return draw_from(build_model(cfg, cfg.model), cfg.train_cfg, seed, count)
 
 
 def names(subnet: Any) -> tuple[str, ...]:
@@ -121,3 +125,26 @@ def test_paths_keep_to_the_constraints_of_an_evolution() -> None:
 )
 def test_limits_in_words(limits: Any, text: str) -> None:
     assert limits_text(limits) == text
+
+
+def test_random_networks_beside_a_retraining_keep_to_the_budget(tmp_path: Any) -> None:
+    extensions = '[{"type":"Budget","params":0.5}]'
+    changed = {'model__mutator__type': 'DartsMutator', 'model__mutator__extensions': extensions}
+    assert tiny_runs.search(tmp_path, config=CONFIG, **changed) == 0
+    again = tiny_runs.retrain(
+        tmp_path / 'again',
+        tmp_path / 'subnet.yaml',
+        '--compare-random',
+        '4',
+        config=CONFIG,
+        **changed,
+    )
+    assert again == 0
+    results = json.loads((tmp_path / 'again' / 'results.json').read_text())
+    sizes = [results['found']['parameters'], *(r['parameters'] for r in results['random'])]
+    (limits,) = draw_networks(config(params=0.5), 0, 1).limits.values()
+    assert len(sizes) == 5
+    assert all(0.85 * limits[1] <= size <= limits[1] for size in sizes)
+    # Without a budget they are of all sizes.
+    free = [draw_networks(config(), seed, 1).subnets[0] for seed in range(20)]
+    assert len({names(subnet) for subnet in free}) > 10

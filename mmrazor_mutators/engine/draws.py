@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.config import Config
 from torch import Tensor
 
-from ...algorithms import SPOS
-from ...extensions import Budget
-from ...functional import gumbel_noise
-from ...typing import Subnet
-from ..jobs import build_model
+from ..algorithms import SPOS
+from ..extensions import Budget
+from ..functional import gumbel_noise
+from ..typing import Subnet
 
-__all__ = ['Draws', 'draw_from', 'draw_networks', 'limits_text']
+__all__ = ['Draws', 'draw_from', 'draw_in', 'limits_text']
 
 
 class Draws(NamedTuple):
@@ -33,32 +31,37 @@ class Draws(NamedTuple):
     limits: dict[str, tuple[float, float]]
 
 
-def draw_networks(cfg: Config, seed: int, count: int) -> Draws:
+def draw_from(model: Any, train_cfg: Mapping[str, Any], seed: int, count: int) -> Draws:
     """Draw random networks of the space of a search, others for every seed.
 
-    Without limits, in each space every choice is equally likely. Where the config holds the
+    Without limits, in each space every choice is equally likely. Where the search holds the
     network found to limits, by a ``Budget`` or by the constraints of an evolution, random ones
     keep to them as well: a ``Budget`` chooses the best network by scores that are Gumbel
     noise, which without limits is that same draw, and an evolution draws until one fits.
 
     Args:
-        cfg: Of a search.
+        model: Of a search.
+        train_cfg: Of its config.
         seed: Of the run.
         count: How many.
 
     Raises:
-        NASError: The space cannot be built, or no network of it is within the limits.
+        NASError: No network of the space is within the limits.
     """
-    return draw_from(build_model(cfg, cfg.model), cfg.train_cfg, seed, count)
-
-
-def draw_from(model: Any, train_cfg: Mapping[str, Any], seed: int, count: int) -> Draws:
-    """Draw as :func:`draw_networks`, from the model of a search."""
     seeds = [random.Random(f'{seed}/{index}').getrandbits(31) for index in range(count)]
     options = train_cfg.get('evolution') or {}
     if options.get('constraints') and isinstance(model, SPOS):
         return _draw_paths(model, options, seeds)
-    space = model.mutator
+    return draw_in(model.mutator, seeds)
+
+
+def draw_in(space: Any, seeds: Sequence[int]) -> Draws:
+    """Draw a random network for each seed, within a ``Budget`` where there is one.
+
+    Args:
+        space: A mutator that was prepared.
+        seeds: Each decides on one network.
+    """
     budget = next((e for e in getattr(space, 'extensions', ()) if isinstance(e, Budget)), None)
     if budget is None:
         return Draws([space.random_subnet(each) for each in seeds], {})
