@@ -57,6 +57,7 @@ METHODS: dict[str, Method] = {
     'DARTS': Method(),
     'DARTS, finite difference': Method({'model.hypergradient': 'finite_difference'}),
     'DARTS, exact': Method({'model.hypergradient': 'exact'}),
+    'DARTS, longer warm-up': Method(warm_up=0.5),
     # On the DARTS space the authors lend no gradient to what was not drawn.
     'GDAS': Method(
         {'model.mutator.type': 'GDASMutator'},

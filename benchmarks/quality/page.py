@@ -132,13 +132,13 @@ def looked_up(rows: Sequence[Row]) -> str:
 
 def orders(rows: Sequence[Row]) -> str:
     """Return the table of rank correlations; empty where none was measured."""
-    table = [['method', 'seeds', 'logits', 'paths', 'recalibrated paths']]
+    table = [['method', 'seeds', 'logits', 'paths', 'recalibrated', 'averaged']]
     for method in METHODS:
         mine = [row for row in rows if row['method'] == method and 'kendall' in row]
         if not mine:
             continue
         line = [method, seeds_of(mine)]
-        for kind in ('logits', 'paths', 'recalibrated'):
+        for kind in ('logits', 'paths', 'recalibrated', 'averaged'):
             known = [row['kendall'].get(kind) for row in mine]
             line.append(spread([each for each in known if each is not None]))
         table.append(line)

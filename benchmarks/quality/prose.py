@@ -40,7 +40,8 @@ READING = """## How to read it
   cells, and not those of equal size.
 - Kendall's tau: how well 200 cells, drawn once for all, are put in the order of CIFAR-10; by
   the probability that the logits give a cell, and by the accuracy of its path in the
-  supernet, with the batch norms of the supernet or recalibrated for the path. PC-DARTS
+  supernet, with the batch norms of the supernet, recalibrated for the path, or recalibrated
+  with the mean of the weights after the last two epochs. PC-DARTS
   searches on a part of the channels, so that its supernet has no paths of the table.
 - Random networks that were retrained have the space and the training of the found one, and not
   its size; the number of their parameters stands beside it.

@@ -86,7 +86,8 @@ def rank_correlations(
         ``logits``: of the probability that the architecture parameters give a cell.
         ``paths``: of the accuracy of its path with the weights of the supernet, with batch
         norms as they are. ``recalibrated``: the same with the statistics of the path itself.
-        What a method has not is left out.
+        ``averaged``: recalibrated, with the mean of the weights after each of the epochs that
+        are kept, the last two. What a method has not is left out.
     """
     truth = [table('cifar10')[cell] for cell in cells]
     model = build_model(cfg, cfg.model)
@@ -96,12 +97,31 @@ def rank_correlations(
     if hasattr(mutator, 'arch_params'):
         beliefs['logits'] = believed_by_logits(mutator, cells)
     if mutator.for_retraining() is mutator:  # It has the candidates of the table.
-        beliefs |= _believed_by_paths(cfg, model, cells, images)
+        beliefs |= _believed_by_paths(cfg, model, work_dir, cells, images)
     return {name: kendall(values, truth) for name, values in beliefs.items()}
 
 
+def mean_of(states: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """Return the mean of states; what is counted is that of the last one.
+
+    >>> mean_of(
+    ...     [
+    ...         {'w': torch.tensor(1.0), 'n': torch.tensor(1)},
+    ...         {'w': torch.tensor(4.0), 'n': torch.tensor(2)},
+    ...     ]
+    ... )
+    {'w': tensor(2.5000), 'n': tensor(2)}
+    """
+    return {
+        key: torch.stack([state[key] for state in states]).mean(0)
+        if value.is_floating_point()
+        else value
+        for key, value in states[-1].items()
+    }
+
+
 def _believed_by_paths(
-    cfg: Config, model: Any, cells: Sequence[str], images: int
+    cfg: Config, model: Any, work_dir: Path, cells: Sequence[str], images: int
 ) -> dict[str, list[float]]:
     architecture = {**cfg.model['architecture']}
     spos = SPOS(architecture, OneShotMutator(), input_shape=(1, 8, 8))
@@ -115,7 +135,19 @@ def _believed_by_paths(
         batches_of(DATASETS.build(dict(halves[half])), images, seed)
         for half in ('arch', 'weights')
     )
-    return {
-        name: [spos.score(subnet_of(cell), measured, batches) for cell in cells]
-        for name, batches in (('paths', []), ('recalibrated', calibration))
-    }
+
+    def believed(batches: Sequence[Batch]) -> list[float]:
+        return [spos.score(subnet_of(cell), measured, batches) for cell in cells]
+
+    found = {'paths': believed([]), 'recalibrated': believed(calibration)}
+    kept = sorted(work_dir.glob('epoch_*.pth'), key=lambda path: int(path.stem[6:]))
+    states = [
+        {
+            key.removeprefix('architecture.'): value
+            for key, value in load_weights(path).items()
+            if key.startswith('architecture.')
+        }
+        for path in kept
+    ]
+    spos.architecture.load_state_dict(mean_of(states))
+    return {**found, 'averaged': believed(calibration)}

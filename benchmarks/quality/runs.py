@@ -71,7 +71,7 @@ def run_task(task: Task, part: str, out: Path) -> Row:
     if part == 'search':
         row |= _search(task, plan, out)
     elif part == 'ranking':
-        row |= _ranking(task, plan)
+        row |= _ranking(task, plan, out)
     elif task.method == 'ResNet':
         found = plan_of(task._replace(method='DARTS'), out).found
         row |= hand_made(plan, int(found.number('parameters')))
@@ -128,9 +128,11 @@ def names_of(subnet: Subnet) -> Subnet:
     return {space: {'chosen': list(entry['chosen'])} for space, entry in subnet.items()}
 
 
-def _ranking(task: Task, plan: Plan) -> Row:
+def _ranking(task: Task, plan: Plan, out: Path) -> Row:
     path = plan.folder / 'kendall.json'
     if not path.is_file():
+        if plan.search.facts is None:
+            _search(task, plan, out)  # Its row is there, and its checkpoints are not.
         size = SIZES[task.size]
         cells = drawn_cells(size.ranked)
         found = rank_correlations(
