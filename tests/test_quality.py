@@ -89,7 +89,7 @@ def test_a_short_run_and_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert row['table'] == {
         name: round(value, 2) for name, value in table.accuracies(row['cell']).items()
     }
-    assert {*row['kendall']} == {'logits', 'paths', 'recalibrated'}
+    assert {*row['kendall']} == {'logits', 'paths', 'recalibrated', 'averaged'}
     assert 0 <= row['accuracy'] <= 100
     text = page.page_of([{**row, 'size': 'default'}])
     assert f'| DARTS | 0 | {row["table"]["cifar10"]:.2f} |' in text

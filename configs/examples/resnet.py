@@ -1,4 +1,4 @@
-"""A ResNet with a tenth of its parameters: widths, kernels, and which blocks stay."""
+"""A ResNet with a fiftieth of its parameters: widths, kernels, and which blocks stay."""
 
 _base_ = ['../_base_/examples.py']
 
@@ -20,5 +20,5 @@ model = dict(
         example_inputs=[1, 1, 8, 8],
     ),
     # One draw of all choices in each pass, so that small networks are trained as such.
-    mutator=dict(type='GDASMutator', extensions=[dict(type='Budget', params=0.1)]),
+    mutator=dict(type='GDASMutator', extensions=[dict(type='Budget', params=0.02)]),
 )
