@@ -198,17 +198,24 @@ def main(task: Task, description: str | None) -> None:
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('--seeds', type=int, default=1, help='how many; one by default')
+    parser.add_argument('--first-seed', type=int, default=0, help='0 by default')
+    parser.add_argument('--budget', type=float, help="another share than the config's")
     parser.add_argument('--epochs', type=int, help='of the search, and as many to train on')
     parser.add_argument('--samples', type=int, help='to train and to test on; all by default')
     parser.add_argument('--out', type=Path, help='add a line of JSON for each seed to a file')
     args = parser.parse_args()
     if args.epochs:
         task.search_epochs = task.tune_epochs = args.epochs
+    if args.budget:
+        (budget,) = task.mutator['extensions']
+        budget.update(
+            {name: args.budget for name in ('params', 'macs', 'latency_ms') if name in budget}
+        )
     if args.samples:
         task.data = tuple(part[: args.samples] for part in task.data)  # type: ignore[assignment]
     runs = []
     console = Console()
-    for seed in range(args.seeds):
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
         with console.status(f'seed {seed}: search, train on, and train two others'):
             runs.append(compare(task, seed))
         gain = runs[-1]['found']['accuracy'] - runs[-1]['uniform scaling']['accuracy']

@@ -1,4 +1,4 @@
-"""A ResNet on digits, with a tenth of its parameters.
+"""A ResNet on digits, with a fiftieth of its parameters.
 
 python -m examples.resnet --seeds 3
 """

