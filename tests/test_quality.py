@@ -144,6 +144,6 @@ def test_a_page_that_is_not(
     monkeypatch.setattr(driver, 'PAGE', tmp_path / 'quality.md')
     (tmp_path / 'quality.md').write_text('old', encoding='utf-8')
     assert driver.main(['--check']) == 1
-    assert 'not up to date' in capsys.readouterr().out
+    assert 'Not up to date: quality.md' in capsys.readouterr().out
     assert driver.main(['--page']) == 0
     assert driver.main(['--check']) == 0
