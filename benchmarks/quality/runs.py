@@ -73,8 +73,9 @@ def run_task(task: Task, part: str, out: Path) -> Row:
     elif part == 'ranking':
         row |= _ranking(task, plan, out)
     elif task.method == 'ResNet':
-        found = plan_of(task._replace(method='DARTS'), out).found
-        row |= hand_made(plan, int(found.number('parameters')))
+        # Of the same seed, run now if only its row is left.
+        darts = _training(plan_of(task._replace(method='DARTS'), out))
+        row |= hand_made(plan, darts['parameters'])
     else:
         row |= _training(plan)
     return row
@@ -100,8 +101,9 @@ def _search(task: Task, plan: Plan, out: Path) -> Row:
     part = plan.search
     if part.facts is None:
         if task.method == 'random search':
-            darts = plan_of(task._replace(method='DARTS'), out).search
-            subnet, facts = search_randomly(plan, darts.number('cpu_seconds'))
+            darts = task._replace(method='DARTS')
+            took = _search(darts, plan_of(darts, out), out)['search_cpu_seconds']
+            subnet, facts = search_randomly(plan, took)
             part.folder.mkdir(parents=True, exist_ok=True)
             dump_subnet(subnet, part.folder / 'subnet.yaml')
         else:
