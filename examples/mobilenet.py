@@ -1,4 +1,4 @@
-"""A MobileNetV2-like network on digits, in 40% of its milliseconds on this device.
+"""A MobileNetV2-like network on digits, in 60% of its milliseconds on this device.
 
 python -m examples.mobilenet --seeds 3
 """
