@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -23,7 +24,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import mmrazor_mutators as mm
-from mmrazor_mutators.costs import time_call
+from mmrazor_mutators.costs import time_in_turns
 from mmrazor_mutators.engine.config import load_config
 
 from .data import Split
@@ -65,6 +66,12 @@ class Task:
         cfg = load_config(_CONFIGS / f'{self.config}.py').model
         self.rules = cfg['architecture']['rules']
         self.mutator = cfg['mutator']
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The budget, ``{name: share of the full network}``."""
+        (budget,) = self.mutator['extensions']
+        return {n: budget[n] for n in ('params', 'macs', 'latency_ms') if n in budget}
 
     @property
     def example_inputs(self) -> Tensor:
@@ -112,62 +119,64 @@ def accuracy(net: nn.Module, task: Task) -> float:
     return 100 * right / targets.numel()
 
 
-def costs(net: nn.Module, task: Task) -> dict[str, float]:
-    """Return parameters, multiply-adds and milliseconds of one sample."""
-    net.eval()
-    x = task.example_inputs
-    with FlopCounterMode(display=False) as counter:
-        net(x)
-    times = sorted(time_call(net, ((x,), {}), seconds=0.2))
-    return {
-        'params': sum(p.numel() for p in net.parameters()),
-        'macs': counter.get_total_flops() / 2,
-        'latency_ms': 1e3 * times[len(times) // 2],
-    }
+def costs(networks: Sequence[nn.Module], task: Task) -> list[dict[str, float]]:
+    """Return of each network its parameters, multiply-adds and milliseconds.
+
+    All are timed in turns, so that what slows the machine down is the same for all.
+    """
+    x, found = task.example_inputs, []
+    for net in networks:
+        net.eval()
+        with FlopCounterMode(display=False) as counter:
+            net(x)
+        params = sum(p.numel() for p in net.parameters())
+        found.append({'params': params, 'macs': counter.get_total_flops() / 2})
+    runs = time_in_turns(networks, ((x,), {}), seconds=0.5)
+    return [
+        {**each, 'latency_ms': 1e3 * median(calls)}
+        for each, calls in zip(found, runs, strict=True)
+    ]
 
 
-def search(task: Task, seed: int) -> tuple[nn.Module, dict[str, float]]:
-    """Return the network found, and the budgets as numbers."""
+def search(task: Task, seed: int) -> nn.Module:
+    """Return the network found."""
     torch.manual_seed(seed)
     supernet = mm.make_searchable(task.build(), task.rules, task.example_inputs)
     mutator = mm.build_mutator(task.mutator)
     mutator.prepare_from_supernet(supernet)
     train(supernet, task, task.search_epochs, seed, mutator)
     mm.agree_with_clock(mutator, supernet)
-    limits = mutator.extensions[0].limits
-    return mutator.export_subnet(supernet, mutator.search_subnet()), limits
+    return mutator.export_subnet(supernet, mutator.search_subnet())
 
 
-def uniform(task: Task, limits: dict[str, float]) -> nn.Module:
+def uniform(task: Task) -> nn.Module:
     """Return the widest network within all budgets, all widths times one factor."""
     low, high = 0.0, 1.0
     for _ in range(12):
         middle = (low + high) / 2
-        found = costs_of_width(task, middle, limits)
-        low, high = (middle, high) if found else (low, middle)
+        narrow, full = costs([task.build(width=middle), task.build()], task)
+        within = all(narrow[name] <= share * full[name] for name, share in task.shares.items())
+        low, high = (middle, high) if within else (low, middle)
     return task.build(width=low)
-
-
-def costs_of_width(task: Task, width: float, limits: dict[str, float]) -> bool:
-    """Whether a width is within all budgets."""
-    found = costs(task.build(width=width), task)
-    return all(found[name] <= limit for name, limit in limits.items())
 
 
 def compare(task: Task, seed: int) -> dict[str, dict[str, float]]:
     """Return costs and accuracy of the three networks."""
-    found, limits = search(task, seed)
+    found = search(task, seed)
     train(found, task, task.tune_epochs, seed)
     torch.manual_seed(seed)
-    networks = {'full network': task.build(), 'uniform scaling': uniform(task, limits)}
+    networks = {'full network': task.build(), 'uniform scaling': uniform(task)}
     for net in networks.values():
         train(net, task, task.search_epochs + task.tune_epochs, seed)
     networks['found'] = found
     rows = {
-        name: {**costs(net, task), 'accuracy': accuracy(net, task)}
-        for name, net in networks.items()
+        name: {**cost, 'accuracy': accuracy(net, task)}
+        for (name, net), cost in zip(
+            networks.items(), costs([*networks.values()], task), strict=True
+        )
     }
-    for name, limit in limits.items():
+    for name, share in task.shares.items():
+        limit = share * rows['full network'][name]
         rows['found'][f'{name} of budget'] = rows['found'][name] / limit
     return rows
 
@@ -207,10 +216,7 @@ def main(task: Task, description: str | None) -> None:
     if args.epochs:
         task.search_epochs = task.tune_epochs = args.epochs
     if args.budget:
-        (budget,) = task.mutator['extensions']
-        budget.update(
-            {name: args.budget for name in ('params', 'macs', 'latency_ms') if name in budget}
-        )
+        task.mutator['extensions'][0].update(dict.fromkeys(task.shares, args.budget))
     if args.samples:
         task.data = tuple(part[: args.samples] for part in task.data)  # type: ignore[assignment]
     runs = []

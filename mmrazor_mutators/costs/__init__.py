@@ -10,7 +10,7 @@ from .parts import Conditions
 from .scores import score_terms, space_conditions
 from .shapes import LayerShape
 from .solver import Bound, best_choices, extreme_cost
-from .timing import time_call
+from .timing import time_call, time_in_turns
 from .within import check_possible, choose_within
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     'settle_by_clock',
     'space_conditions',
     'time_call',
+    'time_in_turns',
 ]

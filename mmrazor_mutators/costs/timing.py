@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ..copies import SavedBuffers
 from ..structures import map_tensors
 from .tracing import Arguments
 
-__all__ = ['own_times', 'time_call']
+__all__ = ['own_times', 'time_call', 'time_in_turns']
 
 
 def _clock(device: torch.device) -> float:
@@ -31,7 +32,6 @@ def _device(module: nn.Module, arguments: Arguments) -> torch.device:
     return torch.device('cpu')
 
 
-@torch.no_grad()
 def time_call(
     module: nn.Module, arguments: Arguments, seconds: float, least: int = 5
 ) -> list[float]:
@@ -46,16 +46,36 @@ def time_call(
     >>> len(time_call(nn.Identity(), ((torch.zeros(1),), {}), seconds=0.0))
     5
     """
-    device = _device(module, arguments)
+    return time_in_turns([module], arguments, seconds, least)[0]
+
+
+@torch.no_grad()
+def time_in_turns(
+    modules: Sequence[nn.Module], arguments: Arguments, seconds: float, least: int = 5
+) -> list[list[float]]:
+    """Time several modules call by call in turns, so that what slows one slows the others.
+
+    Args:
+        modules: As for :func:`time_call`, of one device.
+        arguments: The same for all.
+        seconds: For about how long each is called.
+        least: How often at least.
+
+    Returns:
+        Seconds of each call, for each module.
+    """
+    device = _device(modules[0], arguments)
     args, kwargs = map_tensors(lambda tensor: tensor.to(device), arguments)
-    for _ in range(3):
-        module(*args, **kwargs)
-    found: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(found) < least or (time.perf_counter() < end and len(found) < 200):
-        start = _clock(device)
-        module(*args, **kwargs)
-        found.append(_clock(device) - start)
+    for module in modules:
+        for _ in range(3):
+            module(*args, **kwargs)
+    found: list[list[float]] = [[] for _ in modules]
+    end = time.perf_counter() + seconds * len(modules)
+    while len(found[0]) < least or (time.perf_counter() < end and len(found[0]) < 1000):
+        for module, calls in zip(modules, found, strict=True):
+            start = _clock(device)
+            module(*args, **kwargs)
+            calls.append(_clock(device) - start)
     return found
 
 

@@ -87,7 +87,7 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(latency, 'time_call', layer)
     monkeypatch.setattr(latency, 'own_times', lambda *_: {})
     monkeypatch.setattr(latency, '_fit', lambda *_: {'scale': 1.0, 'offset': 0.0})
-    monkeypatch.setattr(clocked, 'time_call', whole)
+    monkeypatch.setattr(clocked, 'time_in_turns', in_turns)
     torch.manual_seed(0)
     case = networks.CASES['resnet']
     rules = [
@@ -106,6 +106,10 @@ def searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             for k, name in enumerate(mutator.search_spaces[space]['choice_names']):
                 param[k] = 3.0 if name == 'k5' else 0.1 * k
     return supernet, mutator
+
+
+def in_turns(nets: list[nn.Module], arguments: Any, seconds: float) -> list[list[float]]:
+    return [whole(net, arguments, seconds) for net in nets]
 
 
 def whole(net: nn.Module, arguments: Any, seconds: float) -> list[float]:
@@ -143,11 +147,28 @@ def test_a_budget_of_the_clock(searched: Any) -> None:
     assert mm.agree_with_clock(mutator, supernet) == said._replace(factor=1.0)
 
 
+def test_a_clock_that_drifts(searched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that is timed takes longer and longer: a fraction stays what it is."""
+    supernet, mutator = searched
+    slower = iter(1.1**k for k in range(40))
+
+    def drifting(nets: Any, arguments: Any, seconds: float) -> list[list[float]]:
+        factor = next(slower)
+        return [[factor * t for t in calls] for calls in in_turns(nets, arguments, seconds)]
+
+    monkeypatch.setattr(clocked, 'time_in_turns', drifting)
+    said = mm.agree_with_clock(mutator, supernet)
+    assert said is not None
+    takes = 1e3 * whole(mutator.export_subnet(supernet, mutator.search_subnet()), None, 0)[0]
+    assert said.takes == pytest.approx(takes)
+    assert 0.97 * said.limit <= takes <= said.limit
+
+
 def test_nothing_is_within(searched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     supernet, mutator = searched
     found, limits = mutator.search_subnet(), mutator.extensions[0].limits
-    times = iter([[1.0], *([9.0] for _ in range(20))])
-    monkeypatch.setattr(clocked, 'time_call', lambda *_: next(times))
+    times = iter([[[1.0]], *([[9.0], [1.0]] for _ in range(20))])
+    monkeypatch.setattr(clocked, 'time_in_turns', lambda *_: next(times))
     with pytest.raises(SearchSpaceError, match=r'at most 500 ms: the quickest takes 9000 ms'):
         mm.agree_with_clock(mutator, supernet)
     assert mutator.search_subnet() == found

@@ -77,9 +77,9 @@ def test_profile_writes_a_file_and_adds_to_it(tmp_path: Path, capsys: Any) -> No
     assert "There is no device 'nowhere' here" in capsys.readouterr().err
 
 
-def layers(net: Any, arguments: Any, seconds: float) -> list[float]:
+def layers(nets: list[Any], arguments: Any, seconds: float) -> list[list[float]]:
     """What a clock would say, if each parameter took a microsecond."""
-    return [1e-6 * sum(p.numel() for p in net.parameters())]
+    return [[1e-6 * sum(p.numel() for p in net.parameters())] for net in nets]
 
 
 def test_milliseconds_are_those_of_the_clock(
@@ -87,7 +87,7 @@ def test_milliseconds_are_those_of_the_clock(
 ) -> None:
     profile = tmp_path / 'latency.json'
     assert cli.main(['profile', str(CONFIG), '--out', str(profile), '--threads', '1']) == 0
-    monkeypatch.setattr(clocked, 'time_call', layers)
+    monkeypatch.setattr(clocked, 'time_in_turns', layers)
     extensions = f'[{{"type":"Budget","latency_ms":0.7,"profile":"{profile}"}}]'
     budgets = ('--budget', 'latency_ms=0.7')
     work_dir = tmp_path / 'front'
