@@ -119,7 +119,9 @@ def accuracy(net: nn.Module, task: Task) -> float:
     return 100 * right / targets.numel()
 
 
-def costs(networks: Sequence[nn.Module], task: Task) -> list[dict[str, float]]:
+def costs(
+    networks: Sequence[nn.Module], task: Task, seconds: float = 0.5
+) -> list[dict[str, float]]:
     """Return of each network its parameters, multiply-adds and milliseconds.
 
     All are timed in turns, so that what slows the machine down is the same for all.
@@ -131,7 +133,7 @@ def costs(networks: Sequence[nn.Module], task: Task) -> list[dict[str, float]]:
             net(x)
         params = sum(p.numel() for p in net.parameters())
         found.append({'params': params, 'macs': counter.get_total_flops() / 2})
-    runs = time_in_turns(networks, ((x,), {}), seconds=0.5)
+    runs = time_in_turns(networks, ((x,), {}), seconds)
     return [
         {**each, 'latency_ms': 1e3 * median(calls)}
         for each, calls in zip(found, runs, strict=True)
@@ -151,10 +153,10 @@ def search(task: Task, seed: int) -> nn.Module:
 
 def uniform(task: Task) -> nn.Module:
     """Return the widest network within all budgets, all widths times one factor."""
-    low, high = 0.0, 1.0
+    low, high, seconds = 0.0, 1.0, 0.3 if 'latency_ms' in task.shares else 0.0
     for _ in range(12):
         middle = (low + high) / 2
-        narrow, full = costs([task.build(width=middle), task.build()], task)
+        narrow, full = costs([task.build(width=middle), task.build()], task, seconds)
         within = all(narrow[name] <= share * full[name] for name, share in task.shares.items())
         low, high = (middle, high) if within else (low, middle)
     return task.build(width=low)

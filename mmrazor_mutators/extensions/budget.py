@@ -30,6 +30,8 @@ from .lagrangian import Constrained
 
 __all__ = ['Budget']
 
+Chosen = Mapping[str, Sequence[str]]
+
 _NAMES = ('params', 'macs', 'memory', 'latency_ms')
 
 
@@ -121,6 +123,7 @@ class Budget(Constrained):
         self._models: dict[str, CostModel] = {}
         self._limits: dict[str, float] = {}
         self._conditions: dict[str, Conditions] = {}
+        self._last: tuple[Any, Chosen | None] | None = None
 
     def check(self, mutator: Any) -> None:
         """Refuse mutators that do not compare choices by scores.
@@ -189,7 +192,7 @@ class Budget(Constrained):
         weights = choice_probabilities(mutator)
         return {name: model.expected(weights) for name, model in self._models.items()}
 
-    def costs_of(self, chosen: Mapping[str, Sequence[str]]) -> dict[str, float]:
+    def costs_of(self, chosen: Chosen) -> dict[str, float]:
         """Return what one network costs, ``{name: number}``.
 
         Args:
@@ -223,6 +226,7 @@ class Budget(Constrained):
         """Count one cost by another model from now on, against another limit."""
         self._check_attached()
         self._models[name], self._limits[name] = model, limit
+        self._last = None
 
     def _check_attached(self) -> None:
         if not self._models:
@@ -236,23 +240,31 @@ class Budget(Constrained):
         ratios = [cost / self._limits[name] for name, cost in costs.items()]
         return self.pressure(torch.stack(ratios))
 
-    def read_off(
-        self, mutator: Any, allowed: Mapping[str, Sequence[str]]
-    ) -> Mapping[str, Sequence[str]] | None:
+    def read_off(self, mutator: Any, allowed: Mapping[str, Sequence[str]]) -> Chosen | None:
         """Return the most likely choices within all budgets.
 
         Raises:
             SearchSpaceError: None are, because choices were dropped or vetoed.
         """
         self._check_attached()
-        found = choose_within(
-            list(self._models.values()),
-            list(self._limits.values()),
-            score_terms(self._conditions, mutator, allowed),
-            self._counts(mutator),
-            allowed,
-            self.tolerance,
+        objective = score_terms(self._conditions, mutator, allowed)
+        # Solving takes a second where there are many choices, and several ask at each epoch.
+        key = (
+            [(term.spaces, term.table.tolist()) for term in objective],
+            {space_id: [*names] for space_id, names in allowed.items()},
+            dict(self._limits),
         )
+        if self._last is None or self._last[0] != key:
+            found = choose_within(
+                list(self._models.values()),
+                list(self._limits.values()),
+                objective,
+                self._counts(mutator),
+                allowed,
+                self.tolerance,
+            )
+            self._last = key, found
+        found = self._last[1]
         if found is None:
             raise SearchSpaceError(
                 'No network is within the budgets any more, since choices were dropped or '

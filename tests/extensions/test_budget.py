@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import mmrazor_mutators as mm
-from mmrazor_mutators.costs import build_cost_model
+from mmrazor_mutators.costs import build_cost_model, scaled
 from mmrazor_mutators.errors import BindingError, ConfigError, SearchSpaceError
+from mmrazor_mutators.extensions import budget as budget_module
 
 
 def searched(
@@ -259,3 +260,29 @@ def test_state_copies_and_release() -> None:
         assert pair[1].extensions[0].costs(pair[1])['params'].equal(cost)
     mutator.release(supernet)
     assert budget.limits == {}
+
+
+def test_what_was_solved_is_not_solved_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, mutator, _ = searched('unet', params=0.5)
+    toys.spread_logits(mutator)
+    solved: list[int] = []
+    solve = budget_module.choose_within
+    monkeypatch.setattr(
+        budget_module, 'choose_within', lambda *args: solved.append(1) or solve(*args)
+    )
+    found = mutator.search_subnet()
+    assert mutator.search_subnet() == found
+    assert len(solved) == 1
+    # Another logit, another limit, and another count of the same cost.
+    with torch.no_grad():
+        next(iter(mutator.arch_params.values()))[0] += 1e-3
+    mutator.search_subnet()
+    assert len(solved) == 2
+    budget = mutator.extensions[0]
+    model, limit = budget.models['params'], budget.limits['params']
+    budget.correct('params', model, 0.8 * limit)
+    smaller = mutator.search_subnet()
+    budget.correct('params', scaled(model, 2.0), 1.6 * limit)
+    assert chosen(mutator.search_subnet()) == chosen(smaller)
+    assert len(solved) == 4
+    assert model.of(chosen(smaller)) <= 0.8 * limit
