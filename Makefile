@@ -5,14 +5,14 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_MMCV1 ?= .venv-mmcv1
 MMCV1 ?= mmcv==1.7.2
-WORK_DIR ?= work_dirs/digits
+WORK_DIR ?= work_dirs/resnet
 PYTEST_ARGS ?= -n 2
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 BIN_MMCV1 := $(VENV_MMCV1)/bin
 INSTALLED_MMCV1 := $(VENV_MMCV1)/.installed
-CONFIG := configs/darts/digits.py
+CONFIG := configs/examples/resnet.py
 
 .PHONY: help install install-mmcv1 run example test test-avx2 test-mmcv1 test-slow lint format \
 	docs site clean
@@ -28,10 +28,10 @@ install: $(INSTALLED)  ## Make .venv and install the package, editable, with all
 
 install-mmcv1: $(INSTALLED_MMCV1)  ## Make .venv-mmcv1, in which the core is tested on mmcv 1.x
 
-run: $(INSTALLED)  ## Search, retrain and export a network on the digits data set
+run: $(INSTALLED)  ## Search a ResNet under a budget, retrain it beside random ones, export it
 	$(BIN)/mmrazor-mutators search $(CONFIG) --work-dir $(WORK_DIR)
 	$(BIN)/mmrazor-mutators retrain $(CONFIG) --subnet $(WORK_DIR)/subnet.yaml \
-		--work-dir $(WORK_DIR)/retrain --compare-random 1
+		--work-dir $(WORK_DIR)/retrain --compare-random 5
 	$(BIN)/mmrazor-mutators export $(CONFIG) --subnet $(WORK_DIR)/subnet.yaml \
 		--checkpoint $(WORK_DIR)/retrain/last.pth --out $(WORK_DIR)/found.pt
 	$(BIN)/mmrazor-mutators show $(WORK_DIR)/retrain/results.json
