@@ -22,3 +22,7 @@ model = dict(
     # One draw of all choices in each pass, so that small networks are trained as such.
     mutator=dict(type='GDASMutator', extensions=[dict(type='Budget', params=0.02)]),
 )
+# Enough steps for the choices: a budget comes down over the first half of them.
+train_dataloader = dict(batch_size=32)
+train_cfg = dict(max_epochs=40, arch_dataloader=dict(batch_size=32))
+retrain = dict(train_dataloader=dict(batch_size=64))
