@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 import mmrazor_mutators as mm
 from mmrazor_mutators import errors
+from mmrazor_mutators.costs import settle_by_clock
 from mmrazor_mutators.datasets import FashionMNIST, ImageFolder
 from mmrazor_mutators.engine.config import load_config
 from mmrazor_mutators.engine.exporting import export
@@ -389,6 +390,11 @@ def no_number() -> None:
 @raises('needs `profile`')
 def no_profile() -> None:
     under(latency_ms=3.0)
+
+
+@raises('networks that were timed takes at most')
+def too_slow_for_the_clock() -> None:
+    settle_by_clock(lambda factor: {'a': ['b']}, lambda _: 1.0, lambda _: 2.0, 1.0, 0.03)
 
 
 # Data
