@@ -147,3 +147,17 @@ def test_a_page_that_is_not(
     assert 'Not up to date: quality.md' in capsys.readouterr().out
     assert driver.main(['--page']) == 0
     assert driver.main(['--check']) == 0
+
+
+@pytest.mark.parametrize('method', METHODS)
+@pytest.mark.parametrize('data', settings.DATA)
+def test_rows_tell_the_settings_that_were_run(data: str, method: str) -> None:
+    size = settings.SIZES['default']
+    cfg = settings.config_of('nasbench201', data, method, size)
+    told = settings.settings_of(size, data, method)
+    assert told['epochs'] == cfg.train_cfg['max_epochs']
+    images = cfg.train_dataloader['dataset'].get('images_per_class')
+    assert told['search_images_per_class'] == images
+    assert told['batch'] == cfg.train_dataloader['batch_size']
+    if method != 'SPOS':
+        assert told['arch_lr'] == cfg.optim_wrapper['mutator']['optimizer']['lr']

@@ -53,6 +53,12 @@ _ONE_SHOT: Changes = {
     'param_scheduler': {'_delete_': True, 'type': 'CosineAnnealingLR'},
 }
 
+_ALL_IMAGES: Changes = {
+    'train_dataloader.dataset.images_per_class': None,
+    'train_cfg.arch_dataloader.dataset.images_per_class': None,
+    'optim_wrapper.mutator.optimizer.lr': 3e-3,
+}
+
 METHODS: dict[str, Method] = {
     'DARTS': Method(),
     'DARTS, finite difference': Method({'model.hypergradient': 'finite_difference'}),
@@ -69,6 +75,11 @@ METHODS: dict[str, Method] = {
         },
         passes=3,
         warm_up=0.3,
+    ),
+    # One path at a time overfits a part of the images: those without weights learn nothing by
+    # heart, so that they win.
+    'GDAS, all images': Method(
+        {'model.mutator.type': 'GDASMutator', **_ALL_IMAGES}, warm_up=0.25
     ),
     'PC-DARTS': Method(
         {'model.mutator.type': 'PCDartsMutator', 'model.mutator.channel_proportion': 2},
@@ -90,6 +101,9 @@ METHODS: dict[str, Method] = {
     'DARTS-': _with({'type': 'AuxiliarySkip'}),
     'SDARTS': _with({'type': 'RandomPerturbation'}),
     'ReinMax': Method({'model.mutator.type': 'ReinMaxMutator'}, passes=2),
+    'ReinMax, all images': Method(
+        {'model.mutator.type': 'ReinMaxMutator', **_ALL_IMAGES}, warm_up=0.25
+    ),
     'SPOS': Method(_ONE_SHOT, passes=3),
 }
 

@@ -166,11 +166,14 @@ def _shrink(cfg: Config, pixels: int) -> None:
 
 def settings_of(size: Size, data: str, method: str) -> dict[str, Any]:
     """Return what is written into a row about how it was run."""
+    how = METHODS.get(method, METHODS['DARTS'])
     return {
-        'epochs': size.epochs[data] * getattr(METHODS.get(method), 'passes', 1),
-        'search_images_per_class': size.search_images[data],
+        'epochs': size.epochs[data] * how.passes,
+        'search_images_per_class': how.changes.get(
+            'train_dataloader.dataset.images_per_class', size.search_images[data]
+        ),
         'batch': size.batch,
-        'arch_lr': size.arch_lr,
+        'arch_lr': how.changes.get('optim_wrapper.mutator.optimizer.lr', size.arch_lr),
         'weight_lr': size.weight_lr,
         'channels': size.channels,
         'pixels': size.pixels if data == 'fashion_mnist' else 8,
