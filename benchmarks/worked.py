@@ -1,6 +1,6 @@
 """The main job against random networks, and the worked examples against uniform scaling.
 
-python -m benchmarks.worked main                          # five seeds of what `make run` does
+python -m benchmarks.worked main                          # ten seeds of what `make run` does
 python -m benchmarks.worked resnet series unet            # three seeds each
 python -m benchmarks.worked resnet --budget 0.05          # another budget than the config's
 
@@ -92,14 +92,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument('names', nargs='+', choices=('main', *NAMES), metavar='NAME')
-    parser.add_argument('--seeds', type=int, help='five of the main job, three of examples')
+    parser.add_argument('--seeds', type=int, help='ten of the main job, three of examples')
     parser.add_argument('--budget', type=float, help="another share than the config's")
     parser.add_argument('--file', type=Path, default=FILE, help='of results')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs' / 'worked')
     args = parser.parse_args(argv)
     for name in args.names:
         if name == 'main':
-            keep(run_main(args.seeds or 5, args.out), args.file)
+            keep(run_main(args.seeds or 10, args.out), args.file)
             continue
         for seed in range(args.seeds or 3):
             known = {key_of(row) for row in read_rows(args.file)}
