@@ -64,6 +64,18 @@ def test_the_table_of_the_main_job() -> None:
     assert 'interval: +6.00 (+3.52 to +8.48) points.' in text
 
 
+def test_the_page_of_quality_has_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(worked_tables, 'FILE', tmp_path / 'rows.jsonl')
+    assert worked_tables.worked_sections() == []
+    run = {'accuracy': 97.0, 'parameters': 3, 'random_accuracies': [90.0], 'search_seconds': 1}
+    main = {'task': 'main', 'seed': 0, 'random_parameters': [3], **run}
+    worked.keep([main, example(0, 98.0, 96.0)], tmp_path / 'rows.jsonl')
+    text = '\n'.join(worked_tables.worked_sections())
+    assert '| 0 | 97.00 | 3 | 90.00 (90.00 to 90.00) | 3 to 3 | 1 |' in text
+    assert '| a. ResNet, 2% of the parameters | 0 |' in text
+    assert text.count('Measured on') == 2
+
+
 def test_a_page_keeps_all_but_its_table(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

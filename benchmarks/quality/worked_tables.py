@@ -29,7 +29,8 @@ METRICS = {'params': 'parameters', 'macs': 'multiply-adds', 'latency_ms': 'milli
 def worked_sections() -> list[str]:
     """Return what docs/quality.md has of both; without runs nothing."""
     rows = read_rows(FILE)
-    main, others = [[r for r in rows if (r['task'] == 'main') is is_main] for is_main in (1, 0)]
+    main = [row for row in rows if row['task'] == 'main']
+    others = [row for row in rows if row['task'] != 'main']
     parts = []
     if main:
         parts += ['## The main job\n', main_table(main), circumstances_of(main)]
