@@ -52,8 +52,9 @@ READING = """## How to read it
 - Methods whose steps run one path (GDAS, ReinMax) end in poolings and skip connections here: on
   the 1,280 images of a half, paths without weights overfit least, and more epochs of the same
   images do not help (GDAS with the seeds 100 and 101 and five times the epochs: 38.42, 32.56;
-  with a warm-up of 70%: 37.53; with a tenth of the learning rate: 74.84). With all 30,000 images
-  of a half, and about as many steps, ReinMax finds good cells; GDAS does so in some of the runs.
+  with a warm-up of 70%: 37.53; with a tenth of the learning rate: 74.84). With all 30,000
+  images of a half, and about as many steps, ReinMax finds good cells; GDAS does so in some of
+  the runs.
 - Random networks that were retrained have the space and the training of the found one, and not
   its size; the number of their parameters stands beside it.
 - The ResNet has the number of parameters of the network that DARTS found with the same seed.
