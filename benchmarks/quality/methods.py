@@ -81,6 +81,15 @@ METHODS: dict[str, Method] = {
     'GDAS, all images': Method(
         {'model.mutator.type': 'GDASMutator', **_ALL_IMAGES}, warm_up=0.25
     ),
+    # Their code lends a gradient to what was not drawn, as if it had returned ones.
+    'GDAS, all images, nothing lent': Method(
+        {
+            'model.mutator.type': 'GDASMutator',
+            'model.mutator.lend_unchosen': False,
+            **_ALL_IMAGES,
+        },
+        warm_up=0.25,
+    ),
     'PC-DARTS': Method(
         {'model.mutator.type': 'PCDartsMutator', 'model.mutator.channel_proportion': 2},
         warm_up=0.3,
