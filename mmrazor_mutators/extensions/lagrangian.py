@@ -105,4 +105,4 @@ class Constrained(Extension):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Go on where :meth:`get_extra_state` was called."""
         super().set_extra_state(state)
-        self._begun = state['begun']
+        self._begun = state.get('begun', -1)  # Checkpoints before limits came down lack it.
