@@ -28,9 +28,9 @@ Every method gets the same data, supernet and learning rates; those whose steps 
 get three times as many epochs (ReinMax twice). The weights alone are trained in the first
 fifth of the epochs (three tenths with GDAS and PC-DARTS, as the authors of the latter do).
 With "all images" there are four epochs of all 30,000 in each half, of which the first is
-warm-up. `none` never wins, and random networks are drawn without it. Intervals are those of paired
-differences, Student's t. All seeds that were run are shown, and nothing was chosen by them:
-what was tried before was tried with the seeds 100 and 101.
+warm-up. `none` never wins, and random networks are drawn without it. Intervals are those of
+paired differences, Student's t. All seeds that were run are shown, and nothing was chosen by
+them: what was tried before was tried with the seeds 100 and 101.
 """
 
 READING = """## How to read it
@@ -56,9 +56,10 @@ READING = """## How to read it
   learning rate: 74.84). With all 30,000 images of a half, and about as many steps, ReinMax
   finds good cells. GDAS does once nothing is lent: its authors' code gives operations that
   were not drawn a gradient as if they had returned ones, `lend_unchosen=False` leaves that out.
-- So far Kendall's tau does not tell methods apart: of the logits it changes by more from seed to
-  seed than from method to method, and of paths it is below 0 wherever it was measured. Neither
-  statistics of the path nor averaged weights change that, so that our defaults stay as they are.
+- So far Kendall's tau does not tell methods apart: of the logits it changes as much from seed
+  to seed as from method to method, and of paths it is about 0 or below wherever it was
+  measured. Neither statistics of the path nor averaged weights change that, so that our
+  defaults stay as they are.
 - Random networks that were retrained have the space and the training of the found one, and not
   its size; the number of their parameters stands beside it.
 - The ResNet has the number of parameters of the network that DARTS found with the same seed.
