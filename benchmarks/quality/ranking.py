@@ -141,13 +141,6 @@ def _believed_by_paths(
 
     found = {'paths': believed([]), 'recalibrated': believed(calibration)}
     kept = sorted(work_dir.glob('epoch_*.pth'), key=lambda path: int(path.stem[6:]))
-    states = [
-        {
-            key.removeprefix('architecture.'): value
-            for key, value in load_weights(path).items()
-            if key.startswith('architecture.')
-        }
-        for path in kept
-    ]
-    spos.architecture.load_state_dict(mean_of(states))
+    model.load_state_dict(mean_of([load_weights(path) for path in kept]))
+    spos.architecture.load_state_dict(model.architecture.state_dict())
     return {**found, 'averaged': believed(calibration)}

@@ -133,8 +133,7 @@ def names_of(subnet: Subnet) -> Subnet:
 def _ranking(task: Task, plan: Plan, out: Path) -> Row:
     path = plan.folder / 'kendall.json'
     if not path.is_file():
-        if plan.search.facts is None:
-            _search(task, plan, out)  # Its row is there, and its checkpoints are not.
+        _search(task, plan, out)  # Its row may be there where its checkpoints are not.
         size = SIZES[task.size]
         cells = drawn_cells(size.ranked)
         found = rank_correlations(

@@ -5,7 +5,7 @@ from .by_clock import scaled, settle_by_clock
 from .expected import choice_probabilities, cost_model_of, expected_cost
 from .latency import latency_model, profile_latency
 from .latency_file import LatencyFile
-from .model import CostModel, Piece, Term
+from .model import Chosen, CostModel, Piece, Term
 from .parts import Conditions
 from .scores import score_terms, space_conditions
 from .shapes import LayerShape
@@ -16,6 +16,7 @@ from .within import check_possible, choose_within
 __all__ = [
     'METRICS',
     'Bound',
+    'Chosen',
     'Conditions',
     'CostModel',
     'LatencyFile',

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 from ..errors import SearchSpaceError
-from .model import CostModel, Piece, Term
+from .model import Chosen, CostModel, Piece, Term
 
 __all__ = ['scaled', 'settle_by_clock']
-
-Chosen = Mapping[str, Sequence[str]]
 
 
 def scaled(model: CostModel, factor: float) -> CostModel:

@@ -18,7 +18,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ['CostModel', 'Piece', 'Term']
+__all__ = ['Chosen', 'CostModel', 'Piece', 'Term']
+
+Chosen = Mapping[str, Sequence[str]]
+"""``{space_id: names}`` of what is chosen in each space."""
 
 
 class Term(NamedTuple):
@@ -117,7 +120,7 @@ class CostModel:
         total = totals[0] if len(totals) == 1 else torch.stack(totals).max()
         return total + self.offset
 
-    def of(self, chosen: Mapping[str, Sequence[str]]) -> float:
+    def of(self, chosen: Chosen) -> float:
         """Return the cost of one network.
 
         Args:
@@ -126,7 +129,7 @@ class CostModel:
         """
         return float(self.expected(self.indicators(chosen)))
 
-    def indicators(self, chosen: Mapping[str, Sequence[str]]) -> dict[str, Tensor]:
+    def indicators(self, chosen: Chosen) -> dict[str, Tensor]:
         """Return weights that are 1 for what is chosen and 0 for all else, in float64."""
         return {
             space_id: torch.tensor(

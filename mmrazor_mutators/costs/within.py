@@ -7,12 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ..errors import SearchSpaceError
-from .model import CostModel, Term
+from .model import Chosen, CostModel, Term
 from .solver import Bound, best_choices, extreme_cost
 
 __all__ = ['check_possible', 'choose_within']
-
-Chosen = Mapping[str, Sequence[str]]
 
 
 def choose_within(

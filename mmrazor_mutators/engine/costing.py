@@ -204,7 +204,7 @@ def _prepared(cfg: Config) -> Any:
     """Return the budget of a config, prepared: it knows all costs."""
     mutator = build_mutator(cfg.model['mutator'])
     mutator.prepare_from_supernet(build_architecture(cfg.model['architecture']))
-    return next(e for e in mutator.extensions if isinstance(e, Budget))
+    return Budget.of(mutator)
 
 
 def _accuracy_of(folder: Path) -> float | None:

@@ -62,7 +62,7 @@ def draw_in(space: Any, seeds: Sequence[int]) -> Draws:
         space: A mutator that was prepared.
         seeds: Each decides on one network.
     """
-    budget = next((e for e in getattr(space, 'extensions', ()) if isinstance(e, Budget)), None)
+    budget = Budget.of(space)
     if budget is None:
         return Draws([space.random_subnet(each) for each in seeds], {})
     limits = {name: (0.0, limit) for name, limit in budget.limits.items()}
@@ -99,8 +99,7 @@ def _seed_of(seed: int, space_id: str) -> int:
 
 
 def _draw_within(budget: Budget, space: Any, seed: int) -> Subnet:
-    allowed = {space_id: space._eligible(space_id) for space_id in space.search_spaces}
-    chosen = budget.read_off(_Noise(space, seed), allowed) or {}
+    chosen = budget.read_off(_Noise(space, seed), budget.allowed(space)) or {}
     subnet: Subnet = space._choose_everywhere(lambda sid: {'chosen': [*chosen[sid]]})
     return subnet
 

@@ -138,7 +138,7 @@ def retrain(
     subnets = {name: subnet}
     if compare_random:
         drawn = draw_in(space_of(cfg), range(compare_random)).subnets
-        subnets |= {f'random {seed}': drawn[seed] for seed in range(compare_random)}
+        subnets |= {f'random {seed}': network for seed, network in enumerate(drawn)}
     results: list[Result] = []
     for number, (name, candidate) in enumerate(subnets.items()):
         own = candidate is subnet

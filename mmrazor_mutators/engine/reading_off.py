@@ -41,15 +41,15 @@ def read_off(model: Any, work_dir: Path, console: Console) -> Subnet:
     subnet: Subnet | None = None
     if is_main_process():
         try:
-            said = agree_with_clock(
-                model.mutator, model.architecture, report=lambda text: console.print(text)
-            )
+            said = agree_with_clock(model.mutator, model.architecture, report=console.print)
         except NASError as error:
             # The network by the profile is better than none.
             console.print(f'[yellow]By the profile alone:[/] {error}', highlight=False)
             said = None
         subnet = model.mutator.search_subnet()
-        if said is not None:
+        if said is None:
+            (work_dir / _CLOCK).unlink(missing_ok=True)  # Of a run before, of another network.
+        else:
             text = json.dumps(said._asdict(), indent=2) + '\n'
             write_durably(work_dir / _CLOCK, text)
         dump_subnet(subnet, work_dir / 'subnet.yaml')

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..costs import (
+    Chosen,
     Conditions,
     CostModel,
     build_cost_model,
@@ -30,7 +31,6 @@ from .lagrangian import Constrained
 
 __all__ = ['Budget']
 
-Chosen = Mapping[str, Sequence[str]]
 
 _NAMES = ('params', 'macs', 'memory', 'latency_ms')
 
@@ -147,10 +147,8 @@ class Budget(Constrained):
         self._models = {name: self._model(name, supernet) for name in self.budgets}
         self._conditions = space_conditions(supernet)
         try:
-            allowed = {sid: mutator._eligible(sid) for sid in mutator.search_spaces}
-            counts = self._counts(mutator)
-            for name, model in self._models.items():
-                self._limits[name] = self._limit(name, model, counts, allowed)
+            self._limits = {name: self._limit(name, mutator) for name in self.budgets}
+            counts, allowed = self._counts(mutator), self.allowed(mutator)
             check_possible(self._models, self._limits, counts, allowed)
         except BaseException:
             self._forget()
@@ -171,16 +169,31 @@ class Budget(Constrained):
     def _counts(self, mutator: Any) -> dict[str, int]:
         return {sid: space['num_chosen'] for sid, space in mutator.search_spaces.items()}
 
-    def _limit(
-        self, name: str, model: CostModel, counts: Mapping[str, int], allowed: Any
-    ) -> float:
+    def _limit(self, name: str, mutator: Any) -> float:
         budget = float(self.budgets[name])
         if budget > 1:
             return budget
+        whole = self.reference(name, mutator)
+        return 0.0 if whole is None else budget * self._models[name].of(whole)
+
+    @classmethod
+    def of(cls, mutator: Any) -> Budget | None:
+        """Return the budget that decides what a mutator finds; ``None`` without one."""
+        extensions = getattr(mutator, 'extensions', ())
+        return next((each for each in extensions if isinstance(each, cls)), None)
+
+    @staticmethod
+    def allowed(mutator: Any) -> dict[str, Sequence[str]]:
+        """Return the choices that may be made in each space."""
+        return {space_id: mutator._eligible(space_id) for space_id in mutator.search_spaces}
+
+    def reference(self, name: str, mutator: Any) -> Chosen | None:
+        """Return the network that a budget of at most 1 is a fraction of."""
+        model = self._models[name]
         if model.original is not None:
-            return budget * model.of(model.original)
-        largest = extreme_cost(model, counts, True, allowed)
-        return budget * (largest[0] if largest else 0.0)
+            return model.original
+        largest = extreme_cost(model, self._counts(mutator), True, self.allowed(mutator))
+        return None if largest is None else largest[1]
 
     def costs(self, mutator: Any) -> dict[str, Tensor]:
         """Return the expected costs by now, ``{name: scalar with a graph}``.

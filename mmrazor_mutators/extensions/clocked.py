@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -11,9 +11,8 @@ import torch
 from torch import nn
 
 from ..costs import (
-    CostModel,
+    Chosen,
     LatencyFile,
-    extreme_cost,
     find_arguments,
     scaled,
     settle_by_clock,
@@ -23,8 +22,6 @@ from ..errors import ConfigError, SearchSpaceError
 from .budget import Budget
 
 __all__ = ['Agreement', 'agree_with_clock']
-
-Chosen = Mapping[str, Sequence[str]]
 
 
 class Agreement(NamedTuple):
@@ -79,72 +76,49 @@ def agree_with_clock(
     True
     """
     say = report or (lambda text: None)
-    budget = next(
-        (
-            extension
-            for extension in getattr(mutator, 'extensions', ())
-            if isinstance(extension, Budget) and 'latency_ms' in extension.limits
-        ),
-        None,
-    )
-    if budget is None:
+    budget = Budget.of(mutator)
+    if budget is None or 'latency_ms' not in budget.limits:
         return None
     by_table, before = budget.models['latency_ms'], budget.limits['latency_ms']
     share, limit = budget.budgets['latency_ms'], before
-    reference: nn.Module | None = None
+    original: list[nn.Module] = []
+    arguments = find_arguments(supernet, budget.example_inputs)
 
     def network(chosen: Chosen) -> nn.Module:
         subnet = mutator._choose_everywhere(lambda sid: {'chosen': [*chosen[sid]]})
         net: nn.Module = mutator.export_subnet(supernet, subnet)
         return net.eval()
 
-    def clock(chosen: Chosen) -> float:
-        nets = [network(chosen), *([] if reference is None else [reference])]
+    def milliseconds(nets: list[nn.Module]) -> list[float]:
         with _as_profiled(budget.profile, supernet):
             runs = time_in_turns(nets, arguments, seconds)
-        takes = [1e3 * float(np.median(calls)) for calls in runs]
-        # Of a fraction the limit is one of now, as clocks drift.
-        return takes[0] if len(takes) == 1 else takes[0] * limit / (share * takes[1])
+        return [1e3 * float(np.median(calls)) for calls in runs]
 
-    def timed(chosen: Chosen) -> float:
-        takes = clock(chosen)
+    def clock(chosen: Chosen) -> float:
+        takes, *whole = milliseconds([network(chosen), *original])
+        if whole:  # Of a fraction the limit is one of now, as clocks drift.
+            takes *= limit / (share * whole[0])
         say(f'{takes:.4g} ms by the clock, of {limit:.4g} ms')
         return takes
 
     def found_with(factor: float) -> Chosen | None:
         budget.correct('latency_ms', scaled(by_table, factor), limit)
         try:
-            return budget.read_off(mutator, _eligible(mutator))
+            return budget.read_off(mutator, budget.allowed(mutator))
         except SearchSpaceError:
             return None
 
-    arguments = find_arguments(supernet, budget.example_inputs)
     try:
-        if share <= 1:
-            original = _reference(mutator, by_table)
-            limit = share * clock(original)
-            reference = network(original)
-        factor, takes = settle_by_clock(found_with, by_table.of, timed, limit, budget.tolerance)
+        whole = budget.reference('latency_ms', mutator)
+        if share <= 1 and whole is not None:
+            original = [network(whole)]
+            limit = share * milliseconds(original)[0]
+        factor, takes = settle_by_clock(found_with, by_table.of, clock, limit, budget.tolerance)
     except BaseException:
         budget.correct('latency_ms', by_table, before)
         raise
     budget.correct('latency_ms', scaled(by_table, factor), limit)
     return Agreement(limit, takes, factor)
-
-
-def _eligible(mutator: Any) -> dict[str, Sequence[str]]:
-    return {space_id: mutator._eligible(space_id) for space_id in mutator.search_spaces}
-
-
-def _reference(mutator: Any, model: CostModel) -> Chosen:
-    """Return the network that a fraction is one of, as ``Budget`` has it."""
-    if model.original is not None:
-        return model.original
-    counts = {sid: space['num_chosen'] for sid, space in mutator.search_spaces.items()}
-    largest = extreme_cost(model, counts, True, _eligible(mutator))
-    if largest is None:
-        raise SearchSpaceError('There is no network to take a fraction of; give milliseconds')
-    return largest[1]
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -107,4 +108,8 @@ def test_milliseconds_are_those_of_the_clock(
     assert tiny_runs.run('search', CONFIG, work_dir, **changed) == 0
     assert 'By the profile alone: The profile' in capsys.readouterr().out
     assert load_subnet(work_dir / 'subnet.yaml')
+    assert not (work_dir / 'clock.json').exists()
+    # Nor is what a clock once said of another network.
+    shutil.copy(folder / 'clock.json', work_dir)
+    assert tiny_runs.run('search', CONFIG, work_dir, '--resume', **changed) == 0
     assert not (work_dir / 'clock.json').exists()
