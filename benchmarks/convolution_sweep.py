@@ -1,7 +1,7 @@
 """Compare the convolutions of PyTorch with float64, as processors of several ages run them.
 
-    python benchmarks/convolution_sweep.py           # a minute
-    python benchmarks/convolution_sweep.py --full    # ten minutes
+    python -m benchmarks.convolution_sweep           # a minute
+    python -m benchmarks.convolution_sweep --full    # ten minutes
 
 Forms run in processes of their own, which may crash or hang.  What is compared are the
 output, both gradients, and the derivatives of the gradients.  The error of a sum of n
@@ -30,6 +30,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .markdown import made_from, markdown
+from .rows import ROOT, Row, add_keep, results
+
+RESULTS = results('convolutions', 'form')
+OTHERS = 'all others'
 PROCESSORS = {
     'SSE4.1': {'ONEDNN_MAX_CPU_ISA': 'SSE41', 'ATEN_CPU_CAPABILITY': 'default'},
     'AVX2': {'ONEDNN_MAX_CPU_ISA': 'AVX2', 'ATEN_CPU_CAPABILITY': 'avx2'},
@@ -251,7 +256,7 @@ def run_here(forms: Sequence[Form]) -> None:
 
 def sweep(count: int, processor: str) -> dict[int, tuple[str, str]]:
     """Return the stage and the fault of each form, by number, that is not right there."""
-    command = [sys.executable, __file__, '--count', str(count), '--here']
+    command = [sys.executable, '-m', 'benchmarks.convolution_sweep', '--count', str(count)]
     environment = {
         **os.environ,
         **PROCESSORS[processor],
@@ -259,9 +264,26 @@ def sweep(count: int, processor: str) -> dict[int, tuple[str, str]]:
         'GOMP_SPINCOUNT': '0',
     }
     run = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        [*command, '--here'],
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=ROOT,
     )
     return {n: (stage, fault) for n, stage, fault in map(json.loads, run.stdout.splitlines())}
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return how many forms of each kind are wrong, on each processor."""
+    lines = [['form', 'tried', *PROCESSORS]]
+    for row in sorted(rows, key=lambda row: (row['form'] == OTHERS, row['form'])):
+        wrong = [str(row['wrong'].get(processor) or '') for processor in PROCESSORS]
+        lines.append([row['form'], f'{row["tried"]:,}', *wrong])
+    return markdown(lines, numbers=True)
+
+
+TABLES = {'convolutions': made_from(RESULTS, table)}
 
 
 def main() -> None:
@@ -270,6 +292,7 @@ def main() -> None:
     parser.add_argument('--full', action='store_true', help='10,000 forms instead of 1,000')
     parser.add_argument('--count', type=int, help='so many forms')
     parser.add_argument('--here', action='store_true', help=argparse.SUPPRESS)
+    add_keep(parser)
     args = parser.parse_args()
     count = args.count or (10_000 if args.full else 1_000)
     forms = sample(count)
@@ -283,14 +306,16 @@ def main() -> None:
         wrong[processor] = Counter(forms[n].family for n in found)
         for n, (stage, fault) in found.items():
             print(f'{processor}: {stage}: {fault}: {forms[n]}')
-    print('\n| form | runs | ' + ' | '.join(PROCESSORS) + ' |')
-    print('|---' * (2 + len(PROCESSORS)) + '|')
-    for family in sorted(total):
-        columns = [str(wrong[processor][family] or '') for processor in PROCESSORS]
-        if any(columns):
-            print(f'| {family} | {total[family]} | ' + ' | '.join(columns) + ' |')
-    right = sum(n for family, n in total.items() if not any(w[family] for w in wrong.values()))
-    print(f'| all others | {right} |' + ' |' * len(PROCESSORS))
+    rows = [
+        {'form': family, 'tried': total[family], 'wrong': wrong_there}
+        for family in total
+        if (wrong_there := {name: w[family] for name, w in wrong.items() if w[family]})
+    ]
+    tried = total.total() - sum(row['tried'] for row in rows)
+    rows.append({'form': OTHERS, 'tried': tried, 'wrong': {}})
+    if args.keep:
+        RESULTS.put(rows)
+    print(f'\n{table(rows)}')
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Damage configs at random, run the search of each, and count how it ends.
 
-python benchmarks/damaged_configs.py --count 500 --seed 1
+python -m benchmarks.damaged_configs --count 500 --seed 1
 """
 
 from __future__ import annotations

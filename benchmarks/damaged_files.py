@@ -1,6 +1,6 @@
 """Damage configs, subnet files, checkpoints and evolutions at random; count how runs end.
 
-python benchmarks/damaged_files.py --count 2100 --seed 1
+python -m benchmarks.damaged_files --count 2100 --seed 1
 
 Each is given to the command line, in this process.  What is right is success, or one line with
 an error of ours and exit code 2.
@@ -17,19 +17,23 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import damaged_configs
 import torch
 import yaml
-from damaged_configs import ending, is_right
-from damaged_values import damaged, scrambled
 
-_TESTS = Path(__file__).resolve().parents[1] / 'tests'
-sys.path += [str(_TESTS), str(_TESTS / 'reliability')]
+from . import damaged_configs
+from .damaged_configs import ending, is_right
+from .damaged_values import damaged, scrambled
+from .markdown import made_from, markdown
+from .rows import ROOT, Row, add_keep, results
 
+sys.path += [str(ROOT / 'tests'), str(ROOT / 'tests' / 'reliability')]
+
+RESULTS = results('damaged_files', 'kind', 'use')
+ENDS = ('success', 'an error of ours, exit code 2', 'anything else')
 KEPT = {
     'darts': 'epoch_1.pth',
     'oles': 'iter_2.pth',
@@ -215,6 +219,18 @@ def cases(count: int, seed: int, folder: Path) -> Iterator[Case]:
             yield left(rng)
 
 
+def table(rows: Sequence[Row]) -> str:
+    """Return the table of how runs with damaged files have ended."""
+    lines = [['file', 'use', *ENDS]]
+    for row in sorted(rows, key=lambda row: (row['kind'], row['use'])):
+        lines.append([row['kind'], row['use'], *(f'{row[end]:,}' for end in ENDS)])
+    sums = [sum(row[end] for row in rows) for end in ENDS]
+    return markdown([*lines, ['all', '', *(f'{each:,}' for each in sums)]], numbers=True)
+
+
+TABLES = {'damaged-files': made_from(RESULTS, table)}
+
+
 def main() -> None:
     """Print what went wrong, and a table of how all ended."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -222,25 +238,29 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=1)
     parser.add_argument('--only', help='a kind: config, subnet, checkpoint or evolution')
     parser.add_argument('--show', action='store_true', help='print every error')
+    add_keep(parser)
     args = parser.parse_args()
-    ends: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    ends: dict[tuple[str, str], collections.Counter[str]]
+    ends = collections.defaultdict(collections.Counter)
     with tempfile.TemporaryDirectory() as folder:
         for number, case in enumerate(cases(args.count, args.seed, Path(folder))):
             if args.only not in (None, case.kind):
                 continue
             status, said = case.run()
             right = is_right(status, said)
-            end = 'success' if status == 0 else 'our error' if right else 'wrong'
-            ends[f'{case.kind}, {case.use}'][end] += 1
+            end = ENDS[0 if status == 0 else 1 if right else 2]
+            ends[case.kind, case.use][end] += 1
             if not right or args.show:
                 what = f'{number} {case.kind}, {case.use}: {case.done}'
                 print(f'{what}: {status} {said[:600]}', flush=True)
-    kinds = ('success', 'our error', 'wrong')
-    print('| file, use | ' + ' | '.join(kinds) + ' |\n|---|---:|---:|---:|')
-    ends['all'] = sum(ends.values(), collections.Counter())
-    for use, found in sorted(ends.items(), key=lambda item: (item[0] == 'all', item[0])):
-        print(f'| {use} | ' + ' | '.join(str(found[kind]) for kind in kinds) + ' |')
-    sys.exit(1 if ends['all']['wrong'] else 0)
+    rows = [
+        {'kind': kind, 'use': use, 'seed': args.seed, **{end: found[end] for end in ENDS}}
+        for (kind, use), found in ends.items()
+    ]
+    if args.keep:
+        RESULTS.put(rows)
+    print(table(rows))
+    sys.exit(1 if any(row[ENDS[2]] for row in rows) else 0)
 
 
 if __name__ == '__main__':

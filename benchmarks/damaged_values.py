@@ -9,8 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from damaged_configs import JUNK
 from torch import Tensor
+
+from .damaged_configs import JUNK
 
 
 def tensors_like(value: Any, rng: random.Random) -> Any:

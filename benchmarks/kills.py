@@ -1,6 +1,6 @@
 """Kill runs at random instants, damage their checkpoints, and count what becomes of them.
 
-python benchmarks/kills.py --count 210 --damages 2000
+python -m benchmarks.kills --count 210 --damages 2000
 """
 
 from __future__ import annotations
@@ -14,14 +14,37 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-_TESTS = Path(__file__).resolve().parents[1] / 'tests'
-sys.path += [str(_TESTS), str(_TESTS / 'reliability')]
+
+from .markdown import made_from, markdown
+from .rows import ROOT, Row, add_keep, results
+
+sys.path += [str(ROOT / 'tests'), str(ROOT / 'tests' / 'reliability')]
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+RESULTS = results('kills', 'kind')
+ENDS = {
+    'epoch': 'a checkpoint of an epoch',
+    'iter': 'one of a step',
+    'stopped': "a signal's step",
+    'no checkpoint yet': 'before any checkpoint',
+    'nothing was written': 'before anything was written',
+}
+"""From what a run went on last."""
+TITLES = {
+    'darts': 'DARTS',
+    'darts by step': 'DARTS, a checkpoint every 2 steps',
+    'gdas': 'GDAS, the same',
+    'oles': 'OLES (an extension with a state), the same',
+    'spos': 'SPOS: supernet and evolution',
+    'spos by step': 'SPOS, a checkpoint every 2 steps',
+    'retrain': 'retraining',
+}
+DAMAGES = 'damaged checkpoints'
 
 
 def begin(words: list[str], out: Path) -> int:
@@ -132,6 +155,33 @@ def damage(work_dir: Path, flips: int, draw: random.Random) -> collections.Count
     return counts
 
 
+def table(rows: Sequence[Row]) -> str:
+    """Return the table of killed runs."""
+    lines = [['run', 'ended', 'the same result', *ENDS.values()]]
+    for kind, title in TITLES.items():
+        for row in rows:
+            if row['kind'] == kind:
+                found = [row['ends'].get(end, 0) for end in ENDS]
+                lines.append([title, *map(str, (row['ended'], row['same'], *found))])
+    sums = [sum(int(line[at]) for line in lines[1:]) for at in range(1, len(lines[0]))]
+    return markdown([*lines, ['all', *map(str, sums)]], numbers=True)
+
+
+def table_of_damages(rows: Sequence[Row]) -> str:
+    """Return the table of what became of damaged checkpoints."""
+    (row,) = (row for row in rows if row['kind'] == DAMAGES)
+    lines = [['damage and use', 'files'], *([k, f'{v:,}'] for k, v in row['ends'].items())]
+    return markdown(lines, numbers=True)
+
+
+def both_tables(rows: Sequence[Row]) -> str:
+    """Return both tables of docs/reliability.md."""
+    return f'{table(rows)}\n{table_of_damages(rows)}'
+
+
+TABLES = {'kills': made_from(RESULTS, both_tables)}
+
+
 def main() -> None:
     """Print a line per kind of run, and what has become of damaged checkpoints."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -139,6 +189,7 @@ def main() -> None:
     parser.add_argument('--damages', type=int, default=2000, help='bits to flip')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--kinds', nargs='+', help='of runs; all by default')
+    add_keep(parser)
     args = parser.parse_args()
     # What is imported now need not be imported in each process.
     import matplotlib.pyplot  # noqa: F401
@@ -173,12 +224,20 @@ def main() -> None:
             )
             total.update(found)
             same = count - found['FAILED']
+            if args.keep:
+                ends = {end: n for end, n in found.items() if end != 'FAILED'}
+                row = {'kind': kind, 'ended': count, 'same': same, 'ends': ends}
+                RESULTS.put([{**row, 'seed': args.seed}])
             shown = ', '.join(f'{value} {what}' for what, value in found.most_common())
             print(
                 f'{kind}: {count} ended, {same} came to the same result ({shown})', flush=True
             )
         print(f'{total.total()} in all', flush=True)
-        for what, value in sorted(damage(Path(name, '0', 'whole'), args.damages, draw).items()):
+        became = damage(Path(name, '0', 'whole'), args.damages, draw)
+        if args.keep:
+            row = {'kind': DAMAGES, 'seed': args.seed, 'ends': dict(sorted(became.items()))}
+            RESULTS.put([row])
+        for what, value in sorted(became.items()):
             print(f'{value} {what}')
             total['FAILED'] += value * ('TAKEN' in what or 'LOADED' in what)
     sys.exit(1 if total['FAILED'] else 0)

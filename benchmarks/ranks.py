@@ -1,6 +1,6 @@
 """Time of a search step, and bytes sent in it, on several ranks of one machine.
 
-python benchmarks/ranks.py --ranks 1 2 4
+python -m benchmarks.ranks --ranks 1 2 4
 
 Each rank has one thread.  All of them together see one batch ("the same batch"), or each one
 sees a batch of that size ("each its own").
@@ -9,8 +9,10 @@ sees a batch of that size ("each its own").
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,6 +24,10 @@ from torch import nn
 
 import mmrazor_mutators as mm
 
+from .markdown import made_from, markdown
+from .rows import Row, add_keep, results
+
+RESULTS = results('ranks', 'ranks', 'batch', 'shared')
 _BYTES = {'sent': 0}
 
 
@@ -55,14 +61,14 @@ def count_bytes() -> None:
 
 
 def run_rank(rank: int, args: argparse.Namespace, world_size: int, folder: str) -> None:
-    """Take steps, and print what they took."""
+    """Take steps; the first rank writes what they took."""
     torch.set_num_threads(1)
     if world_size > 1:
         dist.init_process_group(
             'gloo', init_method=f'file://{folder}/meeting', rank=rank, world_size=world_size
         )
         count_bytes()
-    lines = []
+    rows: list[Row] = []
     for size in dict.fromkeys((args.batch // world_size, args.batch)):
         search = search_of(args.hypergradient)
         torch.manual_seed(rank)
@@ -74,16 +80,50 @@ def run_rank(rank: int, args: argparse.Namespace, world_size: int, folder: str) 
             search.step(batch, batch)
             seconds.append(time.perf_counter() - begun)
             busy.append(time.process_time() - used)
-        kind = 'the same batch' if size * world_size == args.batch else 'each its own'
-        lines.append(
-            f'{world_size} ranks, {kind:<14}: {1e3 * median(seconds[2:]):7.1f} ms a step, of '
-            f'them {1e3 * median(busy[2:]):7.1f} ms of its processor, '
-            f'{_BYTES["sent"]:>9,} bytes a step and rank'
+        rows.append(
+            {
+                'ranks': world_size,
+                'batch': args.batch,
+                'shared': size * world_size == args.batch,
+                'hypergradient': args.hypergradient,
+                'weights': sum(weight.numel() for weight in search.weights),
+                'logits': sum(logits.numel() for logits in search.arch_params),
+                'seconds': median(seconds[2:]),
+                'cpu_seconds': median(busy[2:]),
+                'bytes': _BYTES['sent'],
+            }
         )
     if rank == 0:
-        print('\n'.join(lines), flush=True)
+        Path(folder, 'rows.json').write_text(json.dumps(rows))
     if world_size > 1:
         dist.destroy_process_group()
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the table of times and bytes."""
+    head = [
+        'ranks',
+        'batch',
+        'a step, ms',
+        "of a rank's processor, ms",
+        'bytes a step and rank',
+    ]
+    lines = [head]
+    for row in sorted(rows, key=lambda row: (row['ranks'], not row['shared'])):
+        lines.append(
+            [
+                str(row['ranks']),
+                f'{row["batch"]} {"in all" if row["shared"] else "each"}',
+                f'{1e3 * row["seconds"]:.0f}',
+                f'{1e3 * row["cpu_seconds"]:.0f}',
+                f'{row["bytes"]:,}',
+            ]
+        )
+    weights, logits = rows[0]['weights'], rows[0]['logits']
+    return f'{markdown(lines, numbers=True)}\n{weights:,} weights, {logits:,} logits.\n'
+
+
+TABLES = {'ranks': made_from(RESULTS, table)}
 
 
 def main() -> None:
@@ -93,12 +133,16 @@ def main() -> None:
     parser.add_argument('--batch', type=int, default=32)
     parser.add_argument('--steps', type=int, default=10)
     parser.add_argument('--hypergradient', default='first_order')
+    add_keep(parser)
     args = parser.parse_args()
-    weights = sum(w.numel() for w in search_of('first_order').weights)
-    print(f'{weights:,} weights, {args.hypergradient}', flush=True)
+    rows: list[Row] = []
     for world_size in args.ranks:
         with tempfile.TemporaryDirectory() as folder:
-            mp.spawn(run_rank, (args, world_size, str(Path(folder))), nprocs=world_size)
+            mp.spawn(run_rank, (args, world_size, folder), nprocs=world_size)
+            rows += json.loads(Path(folder, 'rows.json').read_text())
+    if args.keep:
+        RESULTS.put({**row, 'threads': 1} for row in rows)
+    print(table(rows))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """How the time of a search step grows with depth and with the number of candidates.
 
-    python benchmarks/search_growth.py
+    python -m benchmarks.search_growth
 
 Beside each time stands how far it is from the straight line through all of its table.
 """
@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from statistics import linear_regression, median
 from typing import Any
 
 import torch
-from search_step import library_search, seconds
 
 import mmrazor_mutators as mm
+
+from .markdown import made_from, markdown
+from .rows import Row, add_keep, results
+from .search_step import library_search, seconds
+
+RESULTS = results('growth', 'what', 'count')
+COUNTS = {'layers': (5, 8, 14, 20), 'candidates': (2, 4, 8, 16)}
 
 
 def growing(args: argparse.Namespace, layers: int, copies: int | None) -> float:
@@ -47,19 +54,25 @@ def growing(args: argparse.Namespace, layers: int, copies: int | None) -> float:
     return median(times[args.warmup :])
 
 
-def growth(args: argparse.Namespace) -> None:
-    """Print both tables."""
-    for title, sizes, run in (
-        ('layers', (5, 8, 14, 20), lambda size: growing(args, size, None)),
-        ('candidates', (2, 4, 8, 16), lambda size: growing(args, 8, size)),
-    ):
-        found = [(size, run(size)) for size in sizes]
+def table(rows: Sequence[Row]) -> str:
+    """Return both tables side by side, and what each more takes."""
+    lines = [['layers', 'a step, s', 'off', '', 'candidates', 'a step, s', 'off']]
+    halves, told = [], []
+    for what in COUNTS:
+        found = [(row['count'], row['seconds']) for row in rows if row['what'] == what]
         slope, start = linear_regression(*zip(*found, strict=True))
-        print(f'| {title} | a step, s | off the line |\n|---|---|---|')
-        for size, took in found:
-            off = took / (start + slope * size) - 1
-            print(f'| {size} | {took:.3f} | {off:+.1%} |')
-        print(f'\nEach more: {slope:.4f} s; what is there without any: {start:.3f} s.\n')
+        halves.append(
+            [
+                [str(n), f'{took:.3f}', f'{took / (start + slope * n) - 1:+.1%}']
+                for n, took in found
+            ]
+        )
+        told.append(f'each of the {what} {slope:.3f} s')
+    lines += [[*left, '', *right] for left, right in zip(*halves, strict=True)]
+    return f'{markdown(lines)}\nBy the lines, {" and ".join(told)}.\n'
+
+
+TABLES = {'speed-growth': made_from(RESULTS, table)}
 
 
 def main() -> int:
@@ -71,9 +84,17 @@ def main() -> int:
     parser.add_argument('--threads', type=int, default=1)
     parser.add_argument('--size', type=int, default=32, help='height and width of an image')
     parser.add_argument('--device', default='cpu')
+    add_keep(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    growth(args)
+    rows: list[Row] = []
+    for what, counts in COUNTS.items():
+        for count in counts:
+            took = growing(args, *((count, None) if what == 'layers' else (8, count)))
+            rows.append({'what': what, 'count': count, 'seconds': took})
+    if args.keep:
+        RESULTS.put(rows)
+    print(table(rows))
     return 0
 
 

@@ -1,14 +1,15 @@
 """How long a search step takes, against the same search as everybody writes it.
 
-    python benchmarks/search_step.py                     # the table, on one thread
-    python benchmarks/search_step.py --cases darts-8     # one row of it
-    python benchmarks/search_step.py --compile           # the library compiled
+    python -m benchmarks.search_step                     # the table, on one thread
+    python -m benchmarks.search_step --cases darts-8     # one row of it
+    python -m benchmarks.search_step --compile           # the library compiled
+    MMRAZOR_MUTATORS_NATIVE=0 python -m benchmarks.search_step   # without its kernels
 
 Each pair of timings is one step of the reference (naive_searches.py: a plain loop in NCHW, all
 gradients in both steps, nothing shared) and one of the library, in turn, with the same
 weights and batches. The table has the medians of the CPU time of the process, the median
 ratio of the pairs with its range, the largest memory that a step holds beyond what it
-begins with, and how long the bare convolutions take: no step can be faster than these.
+begins with, and how long the bare convolutions take.
 """
 
 from __future__ import annotations
@@ -24,24 +25,19 @@ from typing import Any
 # The profiler that counts memory tells about itself otherwise.
 os.environ.update(KINETO_LOG_LEVEL='99', TORCH_CPP_LOG_LEVEL='ERROR')
 
-import naive_searches as naive
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 import mmrazor_mutators as mm
+from mmrazor_mutators.kernels import native
 from mmrazor_mutators.search.memory import peak_bytes
 
-Step = Callable[[], None]
+from . import naive_searches as naive
+from .rows import Row, add_keep
+from .speed_tables import CASES, METHODS, OPTIONS, RESULTS, table
 
-CASES = {
-    'darts-8': ('darts', 8),
-    'darts-16': ('darts', 16),
-    'darts-64': ('darts', 64),
-    'nasbench201-16': ('nasbench201', 16),
-    'nasbench201-64': ('nasbench201', 64),
-}
-METHODS = ('first_order', 'finite_difference', 'exact', 'gdas')
+Step = Callable[[], None]
 
 
 def build(space: str, depth: int | None = None) -> tuple[nn.Module, Any]:
@@ -174,9 +170,9 @@ def bare_convolutions(
     return median(timings)
 
 
-def measure(space: str, batch: int, method: str, args: argparse.Namespace) -> dict[str, Any]:
+def measure(case: str, method: str, args: argparse.Namespace) -> Row:
     """Time pairs of steps, one of each in turn."""
-    theirs, ours, supernet, images = steps_of(space, batch, method, args)
+    theirs, ours, supernet, images = steps_of(*CASES[case], method, args)
     first = seconds(ours, args.device)[1]
     for step in (theirs, ours):
         for _ in range(args.warmup):
@@ -186,35 +182,27 @@ def measure(space: str, batch: int, method: str, args: argparse.Namespace) -> di
     ]
     which = 1 if args.device.startswith('cuda') else 0
     ratios = [a[which] / b[which] for a, b in pairs]
-    return {
-        'reference': median(a[which] for a, _ in pairs),
-        'library': median(b[which] for _, b in pairs),
-        'wall': median(b[1] for _, b in pairs),
-        'ratio': median(ratios),
-        'range': (min(ratios), max(ratios)),
-        'memory': [peak_bytes(step, args.device) / 2**20 for step in (theirs, ours)],
-        'first': first,
-        'supernet': supernet,
-        'images': images,
+    memory = [peak_bytes(step, args.device) / 2**20 for step in (theirs, ours)]
+    row = {
+        'case': case,
+        'method': method,
+        'device': args.device,
+        'size': args.size,
+        'kernels': native.available(),
+        'compile': args.compile,
+        'checkpoint_cells': args.checkpoint_cells,
+        'autocast': args.autocast,
+        'pairs': args.pairs,
+        'reference_seconds': median(a[which] for a, _ in pairs),
+        'library_seconds': median(b[which] for _, b in pairs),
+        'ratio': [median(ratios), min(ratios), max(ratios)],
+        'reference_mib': memory[0],
+        'library_mib': memory[1],
+        'first_seconds': first,
     }
-
-
-def row(name: str, method: str, found: dict[str, Any], limit: float | None) -> str:
-    """Return a row of the table."""
-    theirs, ours = found['memory']
-    low, high = found['range']
-    to_limit = '' if limit is None else f'{found["library"] / limit:.2f}x'
-    return (
-        f'| {name} | {method} | {found["reference"]:.3f} | {found["library"]:.3f} '
-        f'({found["wall"]:.3f}) | **{found["ratio"]:.2f}x** ({low:.2f} to {high:.2f}) '
-        f'| {theirs:.0f} | {ours:.0f} | {ours / theirs:.2f} | {to_limit} |'
-    )
-
-
-HEADER = (
-    '| case | method | reference, s | library, s (wall) | ratio | reference, MB | library, MB '
-    '| memory | of the bare convolutions |\n|---|---|---|---|---|---|---|---|---|'
-)
+    if method == 'first_order' and not any(row[name] for name in OPTIONS[1:]):
+        row['bare_seconds'] = bare_convolutions(supernet, images, 3, args.device)
+    return row
 
 
 def main() -> int:
@@ -231,22 +219,21 @@ def main() -> int:
     parser.add_argument('--mode', help="of torch.compile, such as 'reduce-overhead'")
     parser.add_argument('--checkpoint-cells', action='store_true')
     parser.add_argument('--autocast', choices=['bfloat16'])
+    add_keep(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     where = torch.cuda.get_device_name() if args.device.startswith('cuda') else 'CPU'
-    print(f'torch {torch.__version__}, {where}, {args.threads} thread(s)\n', flush=True)
-    print(HEADER, flush=True)
-    for name in args.cases:
-        limit = None
+    print(f'torch {torch.__version__}, {where}, {args.threads} thread(s)', flush=True)
+    rows = []
+    for case in args.cases:
         for method in args.methods:
-            found = measure(*CASES[name], method, args)
-            if method == 'first_order':
-                limit = bare_convolutions(found['supernet'], found['images'], 3, args.device)
-            print(
-                row(name, method, found, limit if method == 'first_order' else None), flush=True
-            )
-            if args.compile:
-                print(f'The first step took {found["first"]:.1f} s.', file=sys.stderr)
+            row = measure(case, method, args)
+            took = f'{row["library_seconds"]:.3f} s, the first {row["first_seconds"]:.1f} s'
+            print(f'{case}, {method}: {row["ratio"][0]:.2f}x, {took}', flush=True)
+            rows.append(row)
+            if args.keep:
+                RESULTS.put([row])
+    print(f'\n{table(rows)}')
     return 0
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -17,6 +17,10 @@ from torch import nn
 
 import mmrazor_mutators as mm
 
+from .markdown import made_from, markdown
+from .rows import Row, add_keep, results
+
+RESULTS = results('watching', 'space')
 SPACES = {
     'DARTS': {'type': 'DartsSupernet', 'num_layers': 5, 'num_nodes': 4, 'base_channels': 8},
     'NAS-Bench-201': {'type': 'NasBench201Supernet', 'num_cells': 1, 'base_channels': 8},
@@ -60,15 +64,29 @@ def measured(cfg: dict[str, Any], notes: int = 20, batch_size: int = 64) -> dict
     return {name: 1e3 * value for name, value in found.items()}
 
 
+def table(rows: Sequence[Row]) -> str:
+    """Return the table of milliseconds."""
+    what = ('note', 'with TensorBoard', 'measurement', 'step')
+    heads = ('notes of an epoch', 'with TensorBoard', 'one measurement', 'a search step')
+    lines = [['space', *(f'{head}, ms' for head in heads)]]
+    lines += [[row['space'], *(f'{row[name]:.1f}' for name in what)] for row in rows]
+    return markdown(lines, numbers=True)
+
+
+TABLES = {'watching': made_from(RESULTS, table)}
+
+
 def main() -> None:
     """Print a line for each space."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--notes', type=int, default=20)
-    notes = parser.parse_args().notes
+    add_keep(parser)
+    args = parser.parse_args()
     torch.set_num_threads(1)
-    for name, cfg in SPACES.items():
-        told = [f'{what} {value:.1f} ms' for what, value in measured(cfg, notes).items()]
-        print(f'{name}: {", ".join(told)}', flush=True)
+    rows = [{'space': name, **measured(cfg, args.notes)} for name, cfg in SPACES.items()]
+    if args.keep:
+        RESULTS.put(rows)
+    print(table(rows))
 
 
 if __name__ == '__main__':

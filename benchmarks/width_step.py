@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,11 @@ from torch.nn import functional as F
 
 import mmrazor_mutators as mm
 from examples.models import ResNet
+
+from .markdown import made_from, markdown
+from .rows import Row, add_keep, results
+
+RESULTS = results('width_step', 'mutator', 'size', 'batch', 'base')
 
 RULES: list[dict[str, Any]] = [
     {'match': 'layers.*.conv1', 'width': [0.25, 0.5, 0.75, 1.0]},
@@ -43,6 +48,19 @@ def stepper(net: Any, params: Any, x: Any, y: Any, extra: Any) -> Callable[[], f
     return step
 
 
+def table(rows: Sequence[Row]) -> str:
+    """Return the table of times and their ratios."""
+    lines = [['images', 'batch', 'a training step, ms', 'a search step, ms', 'ratio']]
+    for row in rows:
+        train, search = row['training_seconds'], row['search_seconds']
+        shown = f'{1e3 * train:.1f}', f'{1e3 * search:.1f}', f'{search / train:.2f}x'
+        lines.append([f'{row["size"]}x{row["size"]}', str(row['batch']), *shown])
+    return markdown(lines, numbers=True)
+
+
+TABLES = {'width-step': made_from(RESULTS, table)}
+
+
 def main() -> None:
     """Print seconds of both, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -52,6 +70,7 @@ def main() -> None:
     parser.add_argument('--base', type=int, default=16, help='channels of the first stage')
     parser.add_argument('--steps', type=int, default=30)
     parser.add_argument('--threads', type=int, default=1)
+    add_keep(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
@@ -79,7 +98,11 @@ def main() -> None:
             if number >= 3:
                 seconds.append(spent)
     train, search = map(statistics.median, times)
-    print(f'training {1e3 * train:.1f} ms, search {1e3 * search:.1f} ms: {search / train:.3f}x')
+    row = {name: getattr(args, name) for name in RESULTS.key}
+    row |= {'training_seconds': train, 'search_seconds': search}
+    if args.keep:
+        RESULTS.put([row])
+    print(table([row]))
 
 
 if __name__ == '__main__':

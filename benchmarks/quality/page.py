@@ -1,4 +1,4 @@
-"""docs/quality.md, from the file of results: tables, and what was not run."""
+"""The tables of docs/quality.md about methods, and what was not run."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import Any
 
+from ..markdown import circumstances_of, difference, markdown, seeds_of, spread
+from ..rows import Row, results
 from .baselines import RESIDUAL_CELL
-from .markdown import circumstances_of, difference, markdown, seeds_of, spread
 from .methods import BASELINES, METHODS
-from .prose import HEAD, READING
-from .results import ROOT, Row
 from .settings import DATA, SIZES, SPACES
-from .table import EDGES, TABLES, accuracies, alike, cell_of, whole, with_convolutions
-from .worked_tables import worked_sections
+from .table import EDGES, accuracies, alike, cell_of, whole, with_convolutions
+from .table import TABLES as BENCHMARKS
 
-__all__ = ['PAGE', 'page_of']
+__all__ = ['RESULTS', 'TABLES', 'convolutions', 'methods', 'not_run']
 
-PAGE = ROOT / 'docs' / 'quality.md'
+RESULTS = results('quality', 'size', 'space', 'data', 'method', 'seed')
 
 # Test accuracy on CIFAR-10 after a search on it, as the authors report it.
 PUBLISHED = {
@@ -30,9 +29,9 @@ PUBLISHED = {
 }
 
 
-def page_of(rows: Sequence[Row]) -> str:
-    """Return the page."""
-    parts = [HEAD, *worked_sections()]
+def methods(rows: Sequence[Row]) -> str:
+    """Return the sections with what the methods have found."""
+    parts = []
     for size in ('default', 'large'):
         mine = [row for row in rows if row['size'] == size]
         if not mine:
@@ -58,26 +57,24 @@ def page_of(rows: Sequence[Row]) -> str:
                 if trained:
                     parts += [f'### {name} on {title}, retrained\n', retrained(trained)]
         parts.append(circumstances_of(mine))
-    parts += ['## What 3x3 convolutions are worth in the table\n', convolutions()]
-    parts += ['## What was not run\n', not_run(rows), READING]
     return '\n'.join(parts)
 
 
 def looked_up(rows: Sequence[Row]) -> str:
     """Return the table of what NAS-Bench-201 says of the cells found."""
     random = fmean(whole('cifar10', without_none=True))
-    head = ['method', 'seeds', *TABLES.values(), 'minus random cells, 95%']
+    head = ['method', 'seeds', *BENCHMARKS.values(), 'minus random cells, 95%']
     table = [[*head, 'minus those of equal size, 95%', 'CPU s', 'published']]
     for method in (*METHODS, *BASELINES):
         mine = [row for row in rows if row['method'] == method and 'cell' in row]
         if not mine:
             continue
-        values = {name: [accuracies(row['cell'])[name] for row in mine] for name in TABLES}
+        values = {name: [accuracies(row['cell'])[name] for row in mine] for name in BENCHMARKS}
         table.append(
             [
                 method,
                 seeds_of(mine),
-                *(spread(values[name]) for name in TABLES),
+                *(spread(values[name]) for name in BENCHMARKS),
                 difference(values['cifar10'], [random] * len(mine)),
                 difference(values['cifar10'], [alike(row['cell']) for row in mine]),
                 spread([row['search_cpu_seconds'] for row in mine], 0),
@@ -86,12 +83,12 @@ def looked_up(rows: Sequence[Row]) -> str:
         )
     fixed = {
         'all 4,096 cells without `none`': [
-            fmean(whole(name, without_none=True)) for name in TABLES
+            fmean(whole(name, without_none=True)) for name in BENCHMARKS
         ],
-        'all 15,625 cells': [fmean(whole(name)) for name in TABLES],
+        'all 15,625 cells': [fmean(whole(name)) for name in BENCHMARKS],
         'six 3x3 convolutions': [*accuracies(cell_of('333333')).values()],
         'ResNet': [*accuracies(cell_of(RESIDUAL_CELL)).values()],
-        'the best of each': [whole(name)[-1] for name in TABLES],
+        'the best of each': [whole(name)[-1] for name in BENCHMARKS],
     }
     for title, means in fixed.items():
         shown = [title, '', *(f'{each:.2f}' for each in means)]
@@ -175,3 +172,10 @@ def not_run(rows: Sequence[Row]) -> str:
                 counts = [str(sum(field in row for row in mine)) for field in fields]
                 table.append([name, SPACES[space], DATA[data], *counts, str(len(mine))])
     return markdown(table)
+
+
+TABLES = {
+    'quality-methods': lambda: methods(RESULTS.read()),
+    'quality-convolutions': convolutions,
+    'quality-not-run': lambda: not_run(RESULTS.read()),
+}

@@ -18,10 +18,10 @@ from mmrazor_mutators.engine.jobs import search
 from mmrazor_mutators.mutables import dump_subnet, load_subnet
 from mmrazor_mutators.typing import Subnet
 
+from ..rows import Results, Row, circumstances
 from .baselines import hand_made, peak_mib, search_randomly
 from .methods import METHODS
 from .ranking import drawn_cells, rank_correlations
-from .results import Row, circumstances, update_row
 from .settings import SIZES, config_of, settings_of
 from .table import accuracies
 
@@ -81,11 +81,11 @@ def run_task(task: Task, part: str, out: Path) -> Row:
     return row
 
 
-def run_and_keep(task: Task, part: str, out: Path, file: Path, lock: Any) -> None:
+def run_and_keep(task: Task, part: str, out: Path, results: Results, lock: Any) -> None:
     """Do one part of a run, and put what is known of it into the file of results."""
     row = run_task(task, part, out)
     with lock:
-        update_row(file, row)
+        results.put([row])
 
 
 def plan_of(task: Task, out: Path) -> Plan:

@@ -11,8 +11,8 @@ from mmengine.config import Config
 
 from mmrazor_mutators.engine.config import load_config
 
+from ..rows import ROOT
 from .methods import METHODS
-from .results import ROOT
 
 __all__ = ['DATA', 'SIZES', 'SPACES', 'Size', 'config_of', 'settings_of']
 

@@ -118,7 +118,7 @@ def test_what_is_finished_is_kept_and_what_is_new_is_added(
     assert out.count('random, 2 a seed') == 1
 
 
-@pytest.mark.parametrize('stop', range(3))
+@pytest.mark.parametrize('stop', [0, pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_kill_between_parts_loses_nothing(
     stop: int, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -237,6 +237,7 @@ def test_a_network_that_cannot_be_pickled_has_no_fingerprint(
     assert parts.fingerprint(cfg, {}) is not None
 
 
+@pytest.mark.slow
 def test_one_shot_searches_are_compared(tmp_path: Path, monkeypatch: Any) -> None:
     config = str(SMALL['config'])
     changes = {k: v for k, v in SMALL.items() if k != 'config'}

@@ -60,7 +60,13 @@ def test_search(name):
     assert cfg.to_dict() == before
 
 
-@every_config
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in AS_LARGE_AS_IN_PAPERS))
+        for name in FILES
+    ],
+)
 def test_retraining_of_a_random_network(name):
     cfg = retrain_config(load_config(CONFIGS / name))
     if name not in AS_LARGE_AS_IN_PAPERS and 'num_layers' in cfg.model.architecture:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks import damaged_configs as damaged
 from mmrazor_mutators.blame import one_line, place_of
 from mmrazor_mutators.engine.schema import check_entries
 from mmrazor_mutators.errors import ConfigError
-
-SCRIPT = Path(__file__).parents[2] / 'benchmarks' / 'damaged_configs.py'
-spec: Any = importlib.util.spec_from_file_location('damaged_configs', SCRIPT)
-damaged = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(damaged)
 
 
 def run_all(count: int, seed: int) -> None:

@@ -65,7 +65,7 @@ def test_the_subnet_is_the_best_that_was_evaluated(found: Path) -> None:
     assert best['costs'] == model.get_subnet_costs(subnet)
 
 
-@pytest.mark.parametrize('stop', ['supernet', 8])
+@pytest.mark.parametrize('stop', ['supernet', pytest.param(8, marks=pytest.mark.slow)])
 def test_a_stopped_search_goes_on_bit_for_bit(
     stop: Any, found: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -127,6 +127,7 @@ def passes(python: str, paths: list[str], environment: dict[str, str]) -> None:
     assert ' passed' in done.stdout
 
 
+@pytest.mark.slow  # As all here: `make test-mmcv1` runs them.
 @pytest.mark.timeout(900)  # A busy machine; alone, each takes half a minute.
 def test_what_meets_the_host(python: str, environment: dict[str, str]) -> None:
     passes(python, QUICK, environment)
@@ -139,6 +140,7 @@ def test_the_core(part: str, python: str, environment: dict[str, str]) -> None:
     passes(python, PARTS[part], environment)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_search_finds_the_same(python: str, environment: dict[str, str], capsys: Any) -> None:
     done = run(python, '-c', SEARCH, env=environment)

@@ -183,6 +183,7 @@ def test_supernet_then_retraining(configs: Path, tmp_path: Path) -> None:
     assert 'architecture.model.backbone.conv1.conv.weight' in weights['state_dict']
 
 
+@pytest.mark.slow
 def test_evolution_on_a_supernet_that_is_trained(
     configs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

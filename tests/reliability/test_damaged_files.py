@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[2] / 'benchmarks'))
-
 
 def wrong_ends(count: int, seed: int, folder: Path) -> list[str]:
-    import damaged_files as ours
+    from benchmarks import damaged_files as ours
 
     wrong = []
     for case in ours.cases(count, seed, folder):
@@ -44,7 +41,7 @@ def test_six_hundred_damages(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_right(status: int, said: str, right: bool) -> None:
-    import damaged_files as ours
+    from benchmarks import damaged_files as ours
 
     assert ours.is_right(status, said) is right
 
@@ -52,7 +49,7 @@ def test_what_is_right(status: int, said: str, right: bool) -> None:
 def test_damages_are_seeded_and_change_something() -> None:
     import random
 
-    from damaged_values import damaged, scrambled
+    from benchmarks.damaged_values import damaged, scrambled
 
     whole: Any = {'a': [1.5, {'b': 'x'}], 'c': None}
     for seed in range(30):

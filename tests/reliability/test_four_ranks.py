@@ -52,6 +52,7 @@ def test_they_are_worth_the_joined_batch(tmp_path: Path) -> None:
     assert [result['skipped'] for result in found] == [(['skipped'], 4.0, 0)] * 4
 
 
+@pytest.mark.slow
 def test_one_dies(tmp_path: Path, capsys: Any) -> None:
     words = arguments('darts by step', tmp_path / 'run', '--launcher', 'pytorch')
     done = ends_of('2', *words)

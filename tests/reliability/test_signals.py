@@ -47,7 +47,7 @@ def after_steps(monkeypatch: pytest.MonkeyPatch, steps: int, number: int) -> Non
         ('darts', 'SIGTERM'),
         ('gdas', 'SIGHUP'),
         ('oles', 'SIGINT'),
-        ('spos', 'SIGTERM'),
+        pytest.param('spos', 'SIGTERM', marks=pytest.mark.slow),
         ('retrain', 'SIGTERM'),
     ],
 )

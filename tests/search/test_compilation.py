@@ -87,8 +87,8 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
         pytest.param(DARTS, 'arch', id='darts-arch', marks=pytest.mark.slow),
         pytest.param(DARTS, 'weights', id='darts-weights', marks=pytest.mark.slow),
         pytest.param(NB201, 'both', id='nasbench201-both'),
-        pytest.param(NB201, 'arch', id='nasbench201-arch'),
-        pytest.param(NB201, 'weights', id='nasbench201-weights'),
+        pytest.param(NB201, 'arch', id='nasbench201-arch', marks=pytest.mark.slow),
+        pytest.param(NB201, 'weights', id='nasbench201-weights', marks=pytest.mark.slow),
     ],
 )
 def test_results_are_the_same(architecture: dict[str, Any], which: str) -> None:

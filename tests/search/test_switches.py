@@ -5,11 +5,9 @@ The reference is a plain loop that knows nothing of the library (benchmarks/naiv
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -24,8 +22,6 @@ from mmrazor_mutators.ops import DartsZero, NasBench201Zero
 from mmrazor_mutators.search import bilevel
 from mmrazor_mutators.search.hypergradients import first_order
 from mmrazor_mutators.sharing import Begun
-
-sys.path.append(str(Path(__file__).resolve().parents[2] / 'benchmarks'))
 
 CLIP = 0.7
 SPACES: dict[str, dict[str, Any]] = {
@@ -98,7 +94,7 @@ def batches() -> list[tuple[Tensor, Tensor]]:
 
 
 def reference_of(space: str) -> Any:
-    import naive_searches as naive
+    from benchmarks import naive_searches as naive
 
     torch.manual_seed(0)
     if space == 'darts':

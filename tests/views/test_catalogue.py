@@ -11,10 +11,11 @@ from mmrazor_mutators.views.catalogue import KINDS, read_parts
 from mmrazor_mutators.views.listing import live_parts, plain
 
 SCRIPT = """
-import sys, time
+import sys
 from mmrazor_mutators import cli
 status = cli.main(sys.argv[1:])
-print(status, 'torch' in sys.modules, time.process_time(), file=sys.stderr)
+slow = {'torch', 'mmengine', 'mmcv', 'numpy', 'scipy', 'matplotlib', 'yaml'} & {*sys.modules}
+print(status, sorted(slow), file=sys.stderr)
 """
 
 
@@ -34,13 +35,12 @@ def test_what_is_read_is_what_is_registered(kind: str) -> None:
 
 
 @pytest.mark.parametrize('words', [['list'], ['list', 'mutators', 'D*']])
-def test_a_list_needs_no_torch_and_comes_in_whole_lines(words: list[str]) -> None:
+def test_a_list_needs_nothing_slow_and_comes_in_whole_lines(words: list[str]) -> None:
     done = subprocess.run(
         [sys.executable, '-c', SCRIPT, *words], capture_output=True, text=True, timeout=60
     )
-    status, torch, seconds = done.stderr.split()
-    assert (status, torch) == ('0', 'False')
-    assert float(seconds) < 0.5
+    # Not one of the packages that take most of a second to import.
+    assert done.stderr.split() == ['0', '[]']
     lines = [line for line in done.stdout.splitlines() if line.strip()]
     # One line a part, below the head and its rule.
     parts = read_parts()

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from benchmarks.worked import FILE, NAMES, budget_of
+from .markdown import difference, markdown, seeds_of, with_circumstances
+from .rows import Row
+from .worked import NAMES, RESULTS, budget_of
 
-from .markdown import circumstances_of, difference, markdown, seeds_of
-from .results import ROOT, Row, read_rows
+__all__ = ['TABLES', 'main_table', 'of_configs', 'worked_table']
 
-__all__ = ['BUDGETS', 'main_table', 'with_worked_table', 'worked_sections', 'worked_table']
-
-BUDGETS = ROOT / 'docs' / 'under_a_budget.md'
-"""The page that has the table of the examples as their configs are."""
-
-BEGIN, END = '<!-- by python -m benchmarks.quality --page -->\n', '<!-- until here -->\n'
 TITLES = {
     'resnet': 'a. ResNet',
     'mobilenet': 'b. MobileNetV2-like',
@@ -26,27 +21,10 @@ TITLES = {
 METRICS = {'params': 'parameters', 'macs': 'multiply-adds', 'latency_ms': 'milliseconds'}
 
 
-def worked_sections() -> list[str]:
-    """Return what docs/quality.md has of both; without runs nothing."""
-    rows = read_rows(FILE)
-    main = [row for row in rows if row['task'] == 'main']
-    others = [row for row in rows if row['task'] != 'main']
-    parts = []
-    if main:
-        parts += ['## The main job\n', main_table(main), circumstances_of(main)]
-    if others:
-        parts += ['## The worked examples, under several budgets\n', worked_table(others)]
-        parts.append(circumstances_of(others))
-    return parts
-
-
-def with_worked_table(text: str) -> str:
-    """Return the page about budgets with its table up to date."""
-    rows = [r for r in read_rows(FILE) if r['task'] in NAMES]
-    mine = [r for r in rows if r['budget'] == budget_of(r['task'])[1]]
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f'{before}{BEGIN}{worked_table(mine)}{END}{after}'
+def of_configs(rows: Sequence[Row]) -> list[Row]:
+    """Return the runs of examples under the budgets of their configs."""
+    mine = [row for row in rows if row['task'] in NAMES]
+    return [row for row in mine if row['budget'] == budget_of(row['task'])[1]]
 
 
 def main_table(rows: Sequence[Row]) -> str:
@@ -108,3 +86,24 @@ def network(rows: Sequence[Row], kind: str) -> str:
     """Return mean accuracy and parameters of one of the three networks."""
     accuracy = fmean([row[kind]['accuracy'] for row in rows])
     return f'{accuracy:.2f}%, {fmean([row[kind]["params"] for row in rows]):,.0f} parameters'
+
+
+def tables() -> dict[str, Callable[[], str]]:
+    """Return what makes the tables of docs/quality.md and docs/under_a_budget.md."""
+
+    def main_rows() -> list[Row]:
+        return [row for row in RESULTS.read() if row['task'] == 'main']
+
+    def others() -> list[Row]:
+        return [row for row in RESULTS.read() if row['task'] != 'main']
+
+    return {
+        'main-job': lambda: with_circumstances(main_table(rows := main_rows()), rows),
+        'examples-by-budget': lambda: with_circumstances(worked_table(rows := others()), rows),
+        'examples': lambda: with_circumstances(
+            worked_table(rows := of_configs(RESULTS.read())), rows
+        ),
+    }
+
+
+TABLES = tables()
