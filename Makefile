@@ -62,8 +62,9 @@ format: $(INSTALLED)  ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(INSTALLED)  ## Write what the pages have from docstrings and configs
+docs: $(INSTALLED)  ## Write what the pages have from docstrings, configs and results
 	$(BIN)/python docs/generate.py
+	$(BIN)/python -m benchmarks.pages
 
 site: $(INSTALLED)  ## Make a site of the docs, to open at docs/_build/html/index.html
 	$(BIN)/python -m sphinx -q -W --keep-going -d docs/_build/doctrees docs docs/_build/html

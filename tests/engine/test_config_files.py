@@ -63,7 +63,8 @@ def test_search(name):
 @pytest.mark.parametrize(
     'name',
     [
-        pytest.param(name, marks=[pytest.mark.slow] * (name in AS_LARGE_AS_IN_PAPERS))
+        # What is retrained does not depend on the data.
+        pytest.param(name, marks=[pytest.mark.slow] * name.endswith('cifar10.py'))
         for name in FILES
     ],
 )

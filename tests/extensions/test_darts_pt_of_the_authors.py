@@ -200,7 +200,7 @@ def recorded(search: Any) -> list[float]:
 
 @pytest.mark.parametrize('metric', ['loss', 'accuracy'])
 @pytest.mark.parametrize('with_none', [False, True])
-@pytest.mark.parametrize('seed', [0, 1])
+@pytest.mark.parametrize('seed', [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_whole_selection(metric: str, with_none: bool, seed: int) -> None:
     search = our_search(metric, with_none, seed)
     (selection,) = search.mutator.extensions

@@ -120,7 +120,7 @@ def test_what_has_risen() -> None:
     assert not has_risen([1.0, float('nan')], 1, 1, 1.3)
 
 
-@pytest.mark.parametrize('freq', [1, 2])
+@pytest.mark.parametrize('freq', [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ('window', 'delta', 'start_epoch', 'factor'),
     [(5, 4, 10, 1.3), (5, 4, 0, 1.3), (3, 2, 4, 1.5), (1, 1, 0, 1.2), (5, 2, 3, 1.05)],

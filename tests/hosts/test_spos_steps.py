@@ -125,7 +125,9 @@ def test_the_listed_network_is_deployed_and_retrained(kind: str) -> None:
     assert all(p.grad is not None for p in trained.parameters())
 
 
-@every_backbone
+@pytest.mark.parametrize(
+    'kind', [pytest.param('mobilenet', marks=pytest.mark.slow), 'shufflenetv2']
+)
 def test_evolution_over_the_paths(kind: str) -> None:
     pytest.importorskip('mmengine', reason='FLOPs are counted by mmengine')
     model = spos(kind, bn_training_mode=True)

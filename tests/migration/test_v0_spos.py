@@ -135,7 +135,9 @@ def test_what_the_configs_say(kind: str) -> None:
     }
 
 
-@every_kind
+@pytest.mark.parametrize(
+    'kind', [pytest.param('mobilenet', marks=pytest.mark.slow), 'shufflenetv2']
+)
 def test_the_spaces_are_those_of_the_listed_network(kind: str) -> None:
     cfg = load_config(FOLDER / f'spos_{kind}_supernet.py')
     model = build_model(cfg, cfg.model)

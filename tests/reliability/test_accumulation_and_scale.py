@@ -35,7 +35,9 @@ SMALL = {
 }
 
 
-@pytest.fixture(scope='module', params=OPTIONS)
+@pytest.fixture(
+    scope='module', params=['float16', pytest.param('accumulate', marks=pytest.mark.slow)]
+)
 def whole(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     work_dir = tmp_path_factory.mktemp('whole') / 'run'
     assert tiny_runs.search(work_dir, **{**SMALL, **OPTIONS[request.param]}) == 0

@@ -212,11 +212,11 @@ def test_the_reference_is_sensitive() -> None:
 @pytest.mark.parametrize(
     ('name', 'space'),
     [
-        # Compiling the larger space takes half a minute.
+        # Compiling takes long; what is compiled has tests of its own.
         pytest.param(name, space, marks=[pytest.mark.slow] * takes_long)
         for space in SPACES
         for name in [*SWITCHES, 'all', 'none']
-        for takes_long in [space == 'darts' and name in ('all', 'compile')]
+        for takes_long in [name in ('all', 'compile')]
     ],
 )
 def test_a_step_is_the_plain_one(

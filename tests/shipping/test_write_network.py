@@ -101,7 +101,13 @@ def converted(name: str) -> tuple[nn.Module, Tensor]:
     return mm.make_searchable(model, rules, x), x
 
 
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize(
+    'name',
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name == 'SearchableMobileNet'))
+        for name in NAMES
+    ],
+)
 def test_modules_and_onnx_agree_with_the_network(name: str, tmp_path: Path) -> None:
     network, x = network_of(name)
     state = {key: value.clone() for key, value in network.state_dict().items()}
