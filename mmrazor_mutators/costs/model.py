@@ -18,30 +18,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from .forms import Form, Term
+
 __all__ = ['Chosen', 'CostModel', 'Piece', 'Term']
 
 Chosen = Mapping[str, Sequence[str]]
 """``{space_id: names}`` of what is chosen in each space."""
-
-
-class Term(NamedTuple):
-    """A table over the choices of some spaces.
-
-    Attributes:
-        spaces: Their ids, each once; none for a constant.
-        table: Cost of every combination, float64, one dimension per space.
-    """
-
-    spaces: tuple[str, ...]
-    table: Tensor
-
-    def expected(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """Return the sum of the table, each entry times the weights of its choices."""
-        total = self.table
-        for space_id in reversed(self.spaces):
-            weight = weights[space_id]
-            total = total.to(weight) @ weight
-        return total
 
 
 class Piece(NamedTuple):
@@ -91,6 +73,7 @@ class CostModel:
             self._merged = [Piece('all', _merge(terms))]
         else:
             self._merged = [Piece(piece.name, _merge(piece.terms)) for piece in self.pieces]
+        self._forms = [Form(piece.terms) for piece in self._merged]
 
     @property
     def merged(self) -> Sequence[Piece]:
@@ -111,10 +94,7 @@ class CostModel:
                 :attr:`spaces`.
         """
         like = next(iter(weights.values()), torch.empty(0, dtype=torch.float64))
-        totals = []
-        for piece in self._merged:
-            costs = [term.expected(weights).to(like) for term in piece.terms]
-            totals.append(sum(costs, like.new_zeros(())))
+        totals = [form(weights, like) for form in self._forms]
         if not totals:
             return like.new_full((), self.offset)
         total = totals[0] if len(totals) == 1 else torch.stack(totals).max()
