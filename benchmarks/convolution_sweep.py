@@ -317,7 +317,7 @@ def main() -> None:
     tried = total.total() - sum(row['tried'] for row in rows)
     rows.append({'form': OTHERS, 'tried': tried, 'wrong': {}})
     if args.keep:
-        RESULTS.put(rows)
+        RESULTS.put(rows, instead=True)
     print(f'\n{table(rows)}')
 
 

@@ -258,7 +258,7 @@ def main() -> None:
         for (kind, use), found in ends.items()
     ]
     if args.keep:
-        RESULTS.put(rows)
+        RESULTS.put(rows, instead=True)
     print(table(rows))
     sys.exit(1 if any(row[ENDS[2]] for row in rows) else 0)
 

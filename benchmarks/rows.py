@@ -47,13 +47,17 @@ class Results:
         lines = self.path.read_text(encoding='utf-8').splitlines()
         return [json.loads(line) for line in lines if line.strip()]
 
-    def put(self, rows: Iterable[Row]) -> None:
+    def put(self, rows: Iterable[Row], *, instead: bool = False) -> None:
         """Put runs into the file; what is new takes the place of what it says of the same run.
 
         Rows that do not tell their circumstances get those of now.  The order of the lines
         does not depend on when they were put there.
+
+        Args:
+            rows: Of the runs.
+            instead: Whether they take the place of all that is there.
         """
-        known = {self.key_of(row): row for row in self.read()}
+        known = {} if instead else {self.key_of(row): row for row in self.read()}
         for row in rows:
             old = known.get(self.key_of(row), {})
             known[self.key_of(row)] = old | circumstances() | row

@@ -82,6 +82,8 @@ def test_rows_take_the_place_of_what_was_there(tmp_path: Path) -> None:
     ]
     assert (kept[2]['x'], kept[2]['y'], kept[2]['date']) == (1, 4, 'then')
     assert kept[1]['date'] == rows.circumstances()['date']
+    file.put([{'case': 'c'}], instead=True)
+    assert [*map(file.key_of, file.read())] == [('c', None)]
 
 
 def test_options_that_save_memory_are_set_against_neither() -> None:
