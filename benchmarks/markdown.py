@@ -82,11 +82,14 @@ def circumstances_of(rows: Sequence[Row]) -> str:
     def all_of(name: str) -> str:
         return ', '.join(sorted({str(row[name]) for row in rows}))
 
+    def plural(name: str) -> str:
+        found = all_of(name)
+        return f'{name}{"s" if "," in found else ""} {found}'
+
     threads = all_of('threads')
     return (
-        f'Measured on {all_of("date")} by commits {all_of("commit")}, on '
-        f'{all_of("processor")}, {threads} thread{"" if threads == "1" else "s"}, torch '
-        f'{all_of("torch")}.\n'
+        f'Measured on {all_of("date")} by {plural("commit")}, on {all_of("processor")}, '
+        f'{threads} thread{"" if threads == "1" else "s"}, torch {all_of("torch")}.\n'
     )
 
 

@@ -25,8 +25,7 @@ from statistics import mean
 from typing import Any
 
 from .markdown import made_from, markdown, seeds_of, spread
-from .quality.table import TABLES as BENCHMARKS
-from .quality.table import accuracies, is_there
+from .quality.table import BENCHMARKS, accuracies, is_there
 from .rows import ROOT, Results, Row, add_keep, results
 
 CONFIG = ROOT / 'configs/_base_/nasbench201_fashion_mnist.py'

@@ -11,8 +11,7 @@ from ..rows import Row, results
 from .baselines import RESIDUAL_CELL
 from .methods import BASELINES, METHODS
 from .settings import DATA, SIZES, SPACES
-from .table import EDGES, accuracies, alike, cell_of, whole, with_convolutions
-from .table import TABLES as BENCHMARKS
+from .table import BENCHMARKS, EDGES, accuracies, alike, cell_of, whole, with_convolutions
 
 __all__ = ['RESULTS', 'TABLES', 'convolutions', 'methods', 'not_run']
 

@@ -16,9 +16,9 @@ from mmrazor_mutators.architectures import arch_string_to_subnet, subnet_to_arch
 from mmrazor_mutators.typing import Subnet
 
 __all__ = [
+    'BENCHMARKS',
     'EDGES',
     'OPERATIONS',
-    'TABLES',
     'accuracies',
     'alike',
     'cell_of',
@@ -27,7 +27,7 @@ __all__ = [
     'whole',
 ]
 
-TABLES = {'cifar10': 'CIFAR-10', 'cifar100': 'CIFAR-100', 'imagenet': 'ImageNet16-120'}
+BENCHMARKS = {'cifar10': 'CIFAR-10', 'cifar100': 'CIFAR-100', 'imagenet': 'ImageNet16-120'}
 OPERATIONS = ('none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'avg_pool_3x3')
 EDGES = ('n1_p0', 'n2_p0', 'n2_p1', 'n3_p0', 'n3_p1', 'n3_p2')
 
@@ -42,7 +42,7 @@ def table(name: str) -> dict[str, float]:
     """Return the mean accuracy in percent of every cell.
 
     Args:
-        name: One of :data:`TABLES`.
+        name: One of :data:`BENCHMARKS`.
 
     Returns:
         By the digits of the operations on the six edges, such as ``'033310'``.
@@ -82,14 +82,14 @@ def cell_of(digits: str) -> str:
 
 def accuracies(arch_string: str) -> dict[str, float]:
     """Return the table's accuracies of a cell, in percent, by data set."""
-    return {name: table(name)[digits_of(arch_string)] for name in TABLES}
+    return {name: table(name)[digits_of(arch_string)] for name in BENCHMARKS}
 
 
 def whole(name: str, *, without_none: bool = False) -> list[float]:
     """Return the accuracies of all cells, lowest first.
 
     Args:
-        name: One of :data:`TABLES`.
+        name: One of :data:`BENCHMARKS`.
         without_none: Whether to leave out the cells in which an edge is ``none``.
     """
     cells = table(name).items()
