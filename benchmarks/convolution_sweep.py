@@ -226,7 +226,7 @@ def run_apart(forms: Sequence[Form]) -> tuple[int, str, str] | None:
 
 
 def run_alone(form: Form, times: int) -> tuple[int, str, str] | None:
-    """Run one form by itself; one that hangs has to hang twice, as a busy machine stands still."""
+    """Run one form by itself; what hangs has to hang twice, as busy machines stand still."""
     found = run_apart([form] * times)
     return run_apart([form] * times) if found and found[2] == 'hung' else found
 
