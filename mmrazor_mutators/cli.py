@@ -157,6 +157,12 @@ _MODULES = {
 """What takes seconds to import, for each verb."""
 
 
+def _among_ranks() -> bool:
+    """Whether there is a group of ranks by now; what has none need not import torch."""
+    dist = sys.modules.get('torch.distributed')
+    return dist is not None and dist.is_available() and dist.is_initialized()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -165,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         its number after a signal.
     """
     args = build_parser(_VERBS).parse_args(arguments)
+    joined = _among_ranks()
     try:
         with ending_at_once():
             if hasattr(args, 'needs_runner'):
@@ -174,6 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for module in _MODULES.get(args.verb, ()):
                 importlib.import_module(module, __package__)
         args.run(args)
+        if _among_ranks() and not joined:
+            from .distributed import leave_ranks
+
+            leave_ranks()
     except RankLostError as error:
         if not error.told:
             words = [*(sys.argv[1:] if arguments is None else arguments)]

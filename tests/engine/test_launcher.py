@@ -34,7 +34,10 @@ def keep(runner, progress):
     )
 
 jobs.train = keep
-sys.exit(cli.main(sys.argv[2:]))
+code = cli.main(sys.argv[2:])
+# A group that is left to Python's end may abort the process there.
+assert not torch.distributed.is_initialized()
+sys.exit(code)
 """
 
 
