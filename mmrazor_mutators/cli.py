@@ -182,9 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 importlib.import_module(module, __package__)
         args.run(args)
         if _among_ranks() and not joined:
-            from .distributed import leave_ranks
-
-            leave_ranks()
+            # Its threads would go on while Python comes down, and now and then abort a process
+            # that is done; the launcher then takes the whole run for failed.
+            sys.modules['torch.distributed'].destroy_process_group()
     except RankLostError as error:
         if not error.told:
             words = [*(sys.argv[1:] if arguments is None else arguments)]

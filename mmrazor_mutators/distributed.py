@@ -16,7 +16,6 @@ __all__ = [
     'first_of_all',
     'gathered',
     'host_group',
-    'leave_ranks',
     'rank',
     'same_draws',
     'world_size',
@@ -47,16 +46,6 @@ def host_group() -> Any:
 
 
 _host_groups: dict[str, Any] = {}
-
-
-def leave_ranks() -> None:
-    """End the group of ranks at the end of a program that has begun it.
-
-    Its threads would otherwise go on while Python comes down, and now and then abort a process
-    that is done; the launcher then takes the whole run for failed.
-    """
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
 
 
 def gathered(value: Any) -> list[Any]:
