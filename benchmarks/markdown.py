@@ -16,7 +16,6 @@ __all__ = [
     'ratio',
     'seeds_of',
     'spread',
-    'with_circumstances',
 ]
 
 
@@ -93,11 +92,18 @@ def circumstances_of(rows: Sequence[Row]) -> str:
     )
 
 
-def with_circumstances(table: str, rows: Sequence[Row]) -> str:
-    """Return a table, and below it when, where and with which code its rows were made."""
-    return f'{table}\n{circumstances_of(rows)}'
+def made_from(
+    results: Results,
+    table: Callable[[Sequence[Row]], str],
+    among: Callable[[list[Row]], list[Row]] = list,
+) -> Callable[[], str]:
+    """Return what makes a table of a file of results, or of some of its rows.
 
+    Below it stands when, where and with which code they were made.
+    """
 
-def made_from(results: Results, table: Callable[[Sequence[Row]], str]) -> Callable[[], str]:
-    """Return what makes a table of all that a file of results has."""
-    return lambda: with_circumstances(table(rows := results.read()), rows)
+    def page() -> str:
+        rows = among(results.read())
+        return f'{table(rows)}\n{circumstances_of(rows)}'
+
+    return page

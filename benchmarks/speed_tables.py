@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .markdown import markdown, ratio, with_circumstances
+from .markdown import made_from, markdown, ratio
 from .rows import Row, results
 
 __all__ = ['CASES', 'METHODS', 'OPTIONS', 'RESULTS', 'TABLES', 'table']
@@ -102,29 +102,31 @@ def table_of_memory(rows: Sequence[Row]) -> str:
     return markdown(lines)
 
 
-def rows_of(**wanted: Any) -> list[Row]:
+def of_cpu(rows: Sequence[Row], **wanted: Any) -> list[Row]:
     """Return what was measured on a CPU with some options, of images of 32x32."""
-    return ordered(RESULTS.read(), **{'device': 'cpu', 'size': 32, **wanted})
+    return ordered(rows, **{'device': 'cpu', 'size': 32, **wanted})
 
 
-def speed() -> str:
-    """Return the main table of docs/speed.md."""
-    rows = rows_of(kernels=True, compile=False, checkpoint_cells=False, autocast=None)
-    return with_circumstances(table(rows), rows)
+def as_it_is(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows of the main table: with the kernels, and no other option."""
+    return of_cpu(rows, kernels=True, compile=False, checkpoint_cells=False, autocast=None)
 
 
-def kernels() -> str:
-    """Return its table with and without the kernels."""
-    rows = rows_of(checkpoint_cells=False, autocast=None)
-    cases = {row['case'] for row in rows if not row['kernels']}
-    mine = [row for row in rows if row['case'] in cases]
-    return with_circumstances(table_of_kernels(mine), mine)
+def by_kernels(rows: Sequence[Row]) -> list[Row]:
+    """Return the cases that were measured without the kernels, with and without."""
+    mine = of_cpu(rows, checkpoint_cells=False, autocast=None)
+    cases = {row['case'] for row in mine if not row['kernels']}
+    return [row for row in mine if row['case'] in cases]
 
 
-def memory() -> str:
-    """Return its table of what saves memory."""
-    rows = rows_of(case='darts-8', method='first_order', kernels=False, compile=False)
-    return with_circumstances(table_of_memory(rows), rows)
+def by_memory(rows: Sequence[Row]) -> list[Row]:
+    """Return the case that was measured with all that saves memory."""
+    case = {'case': 'darts-8', 'method': 'first_order'}
+    return of_cpu(rows, **case, kernels=False, compile=False)
 
 
-TABLES = {'speed': speed, 'speed-kernels': kernels, 'speed-memory': memory}
+TABLES = {
+    'speed': made_from(RESULTS, table, as_it_is),
+    'speed-kernels': made_from(RESULTS, table_of_kernels, by_kernels),
+    'speed-memory': made_from(RESULTS, table_of_memory, by_memory),
+}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean
 
-from .markdown import difference, markdown, seeds_of, with_circumstances
+from mmrazor_mutators.views.front import UNITS
+
+from .markdown import difference, made_from, markdown, seeds_of
 from .rows import Row
 from .worked import NAMES, RESULTS, budget_of
 
@@ -18,13 +20,21 @@ TITLES = {
     'series': 'd. 1-d convolutions',
     'unet': 'e. U-Net',
 }
-METRICS = {'params': 'parameters', 'macs': 'multiply-adds', 'latency_ms': 'milliseconds'}
+
+
+def of_main(rows: Sequence[Row]) -> list[Row]:
+    """Return the runs of the main job."""
+    return [row for row in rows if row['task'] == 'main']
+
+
+def of_examples(rows: Sequence[Row]) -> list[Row]:
+    """Return the runs of examples, under any budget."""
+    return [row for row in rows if row['task'] in NAMES]
 
 
 def of_configs(rows: Sequence[Row]) -> list[Row]:
     """Return the runs of examples under the budgets of their configs."""
-    mine = [row for row in rows if row['task'] in NAMES]
-    return [row for row in mine if row['budget'] == budget_of(row['task'])[1]]
+    return [row for row in of_examples(rows) if row['budget'] == budget_of(row['task'])[1]]
 
 
 def main_table(rows: Sequence[Row]) -> str:
@@ -83,7 +93,7 @@ def worked_table(rows: Sequence[Row]) -> str:
             low, high = (f'{share:.1%}' for share in (min(shares), max(shares)))
             table.append(
                 [
-                    f'{TITLES[name]}, {budget:.0%} of the {METRICS[metric]}',
+                    f'{TITLES[name]}, {budget:.0%} of the {UNITS[metric]}',
                     seeds_of(mine),
                     low if low == high else f'{low} to {high}',
                     *(network(mine, k) for k in ('full network', 'uniform scaling', 'found')),
@@ -99,23 +109,9 @@ def network(rows: Sequence[Row], kind: str) -> str:
     return f'{accuracy:.2f}%, {fmean([row[kind]["params"] for row in rows]):,.0f} parameters'
 
 
-def tables() -> dict[str, Callable[[], str]]:
-    """Return what makes the tables of docs/quality.md and docs/under_a_budget.md."""
-
-    def main_rows() -> list[Row]:
-        return [row for row in RESULTS.read() if row['task'] == 'main']
-
-    def others() -> list[Row]:
-        return [row for row in RESULTS.read() if row['task'] != 'main']
-
-    return {
-        'main-job-in-words': lambda: main_in_words(main_rows()),
-        'main-job': lambda: with_circumstances(main_table(rows := main_rows()), rows),
-        'examples-by-budget': lambda: with_circumstances(worked_table(rows := others()), rows),
-        'examples': lambda: with_circumstances(
-            worked_table(rows := of_configs(RESULTS.read())), rows
-        ),
-    }
-
-
-TABLES = tables()
+TABLES = {
+    'main-job-in-words': lambda: main_in_words(of_main(RESULTS.read())),
+    'main-job': made_from(RESULTS, main_table, of_main),
+    'examples-by-budget': made_from(RESULTS, worked_table, of_examples),
+    'examples': made_from(RESULTS, worked_table, of_configs),
+}
