@@ -105,6 +105,15 @@ def test_a_short_run_and_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert '| default | NAS-Bench-201 | digits | 1 | 1 | 1 |' in page.not_run(rows)
 
 
+def test_a_search_whose_time_was_not_taken_is_done_anew(tmp_path: Path) -> None:
+    row = runs.run_task(SHORT, 'search', tmp_path)
+    # As a comparison leaves it that had to search first.
+    runs.plan_of(SHORT, tmp_path).search.finish(seconds=1.0)
+    again = runs.run_task(SHORT, 'search', tmp_path)
+    assert again['search_cpu_seconds'] > 0
+    assert again['cell'] == row['cell']
+
+
 def test_short_runs_of_the_baselines(tmp_path: Path) -> None:
     size = settings.SIZES['short']
     runs.run_task(SHORT, 'search', tmp_path)
