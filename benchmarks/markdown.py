@@ -9,6 +9,7 @@ from mmrazor_mutators.functional import estimate, paired_interval
 from .rows import Results, Row
 
 __all__ = [
+    'as_printed',
     'circumstances_of',
     'difference',
     'made_from',
@@ -68,6 +69,11 @@ def markdown(rows: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
     rule = '---:' if numbers else '---'
     lines = [head, ['---', *[rule] * (len(head) - 1)], *others]
     return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines) + '\n'
+
+
+def as_printed(lines: Sequence[str]) -> str:
+    """Return a block of what a command has printed."""
+    return '\n'.join(['```text', *lines, '```']) + '\n'
 
 
 def seeds_of(rows: Sequence[Row]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from mmrazor_mutators.views.draw_networks import draw_network
 from mmrazor_mutators.views.networks import view_network
 
+from .markdown import as_printed
 from .rows import ROOT, Row, add_keep, results
 
 RESULTS = results('readme', 'example')
@@ -24,7 +25,7 @@ RESULTS = results('readme', 'example')
 def said(rows: Sequence[Row]) -> str:
     """Return what the example has printed, as it stands below it."""
     (row,) = rows
-    return '\n'.join(['```text', *row['lines'], '```']) + '\n'
+    return as_printed(row['lines'])
 
 
 TABLES = {'readme': lambda: said(RESULTS.read())}

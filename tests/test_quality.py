@@ -83,6 +83,16 @@ def test_every_method_can_be_built(space: str, method: str) -> None:
     assert {'zero', 'none'} & {*model.mutator.ignore_choices} >= {'zero', 'none'} & names
 
 
+def test_methods_are_run_on_the_data_that_they_are_for() -> None:
+    tasks = driver.tasks_of(driver.parse(['--methods', 'GDAS, all images', 'GDAS', 'ResNet']))
+    run = {(task.method, task.data) for task in tasks}
+    assert ('GDAS, all images', 'digits') not in run
+    assert ('GDAS, all images', 'fashion_mnist') in run
+    assert {('GDAS', 'digits'), ('ResNet', 'digits')} <= run
+    line = page.not_run([]).splitlines()[2:4]
+    assert [each.split('|')[-2].strip() for each in line] == ['90', '75']
+
+
 def test_a_short_run_and_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, lock = tmp_path / 'rows.jsonl', multiprocessing.Lock()
     kept = Results(file, page.RESULTS.key)

@@ -34,6 +34,7 @@ def tasks_of(args: argparse.Namespace) -> list[Task]:
         for space in args.spaces
         for data in args.data
         for method in args.methods
+        if method not in METHODS or data in METHODS[method].data
     ]
 
 

@@ -19,12 +19,27 @@ class Method:
         in_space: More of them in one space, by its name.
         passes: How many times as many epochs it gets, since its steps are so much cheaper.
         warm_up: Share of the epochs in which the weights alone are trained.
+        data: What it is run on; of digits every search has all images.
     """
 
     changes: Changes = field(default_factory=dict)
     in_space: dict[str, Changes] = field(default_factory=dict)
     passes: int = 1
     warm_up: float = 0.2
+    data: tuple[str, ...] = ('fashion_mnist', 'digits')
+
+
+def _on_all_images(mutator: Changes) -> Method:
+    return Method(
+        {
+            'train_dataloader.dataset.images_per_class': None,
+            'train_cfg.arch_dataloader.dataset.images_per_class': None,
+            'optim_wrapper.mutator.optimizer.lr': 3e-3,
+            **{f'model.mutator.{key}': value for key, value in mutator.items()},
+        },
+        warm_up=0.25,
+        data=('fashion_mnist',),
+    )
 
 
 def _with(*extensions: Changes) -> Method:
@@ -53,12 +68,6 @@ _ONE_SHOT: Changes = {
     'param_scheduler': {'_delete_': True, 'type': 'CosineAnnealingLR'},
 }
 
-_ALL_IMAGES: Changes = {
-    'train_dataloader.dataset.images_per_class': None,
-    'train_cfg.arch_dataloader.dataset.images_per_class': None,
-    'optim_wrapper.mutator.optimizer.lr': 3e-3,
-}
-
 METHODS: dict[str, Method] = {
     'DARTS': Method(),
     'DARTS, finite difference': Method({'model.hypergradient': 'finite_difference'}),
@@ -78,17 +87,10 @@ METHODS: dict[str, Method] = {
     ),
     # One path at a time overfits a part of the images: those without weights learn nothing by
     # heart, so that they win.
-    'GDAS, all images': Method(
-        {'model.mutator.type': 'GDASMutator', **_ALL_IMAGES}, warm_up=0.25
-    ),
+    'GDAS, all images': _on_all_images({'type': 'GDASMutator'}),
     # Their code lends a gradient to what was not drawn, as if it had returned ones.
-    'GDAS, all images, nothing lent': Method(
-        {
-            'model.mutator.type': 'GDASMutator',
-            'model.mutator.lend_unchosen': False,
-            **_ALL_IMAGES,
-        },
-        warm_up=0.25,
+    'GDAS, all images, nothing lent': _on_all_images(
+        {'type': 'GDASMutator', 'lend_unchosen': False}
     ),
     'PC-DARTS': Method(
         {'model.mutator.type': 'PCDartsMutator', 'model.mutator.channel_proportion': 2},
@@ -110,9 +112,7 @@ METHODS: dict[str, Method] = {
     'DARTS-': _with({'type': 'AuxiliarySkip'}),
     'SDARTS': _with({'type': 'RandomPerturbation'}),
     'ReinMax': Method({'model.mutator.type': 'ReinMaxMutator'}, passes=2),
-    'ReinMax, all images': Method(
-        {'model.mutator.type': 'ReinMaxMutator', **_ALL_IMAGES}, warm_up=0.25
-    ),
+    'ReinMax, all images': _on_all_images({'type': 'ReinMaxMutator'}),
     'SPOS': Method(_ONE_SHOT, passes=3),
 }
 
