@@ -203,6 +203,7 @@ CASES = {
         lambda: [
             {'match': '*.self_attn', 'heads': [1, 2, 4]},
             {'match': 'TransformerEncoderLayer', 'ffn': [0.25, 0.5, 1.0], 'depth': True},
+            {'match': 'embed', 'width': [2, 5, 8]},
         ],
     ),
     'series': Case(
@@ -238,6 +239,7 @@ CASES = {
             {'match': '*.attn', 'heads': [1, 2, 4]},
             {'match': '*.mlp', 'ffn': [0.25, 0.5, 1.0]},
             {'match': 'Attending', 'depth': True},
+            {'match': 'patches', 'width': [0.25, 0.5, 1.0]},
         ],
     ),
     'efficient': Case(
@@ -256,6 +258,7 @@ CASES = {
         lambda: [
             {'match': '*.self_attn', 'heads': [1, 2, 4]},
             {'match': 'TransformerEncoderLayer', 'ffn': [0.25, 0.5, 1.0], 'depth': True},
+            {'match': 'embed', 'width': [0.5, 1.0]},
         ],
     ),
     'translator': Case(
@@ -264,6 +267,7 @@ CASES = {
         lambda: [
             {'match': 'MultiheadAttention', 'heads': [1, 2, 4]},
             {'match': ['*coder.layers.0', '*coder.layers.1'], 'ffn': [0.5, 1.0], 'depth': True},
+            {'match': 'embed', 'width': [4, 6, 8]},
         ],
     ),
 }

@@ -1,4 +1,4 @@
-"""A transformer encoder with a quarter of its multiply-adds: heads, hidden units, depth.
+"""A transformer encoder with 30% of its multiply-adds: features, heads, hidden units, depth.
 
 It predicts the next character of Python's standard library.
 """
@@ -11,6 +11,7 @@ model = dict(
         type='Searchable',
         model=dict(type='examples.models.Characters'),
         rules=[
+            dict(match='embed', width=[16, 24, 32, 40, 48, 56, 64]),
             dict(match='*.self_attn', heads=[1, 2, 3, 4]),
             dict(
                 match='TransformerEncoderLayer',

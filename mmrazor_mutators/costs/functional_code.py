@@ -12,10 +12,11 @@ from torch import nn
 
 from ..errors import SearchSpaceError
 from ..mutables import build_search_spaces, find_plans, network_of
-from ..mutables.attention import head_layout
+from ..mutables.attention import SlimAttention, head_layout
 from ..mutables.layers import CONVS, TRANSPOSED
 from .model import Term
 from .parts import Conditions, Part
+from .tables import product
 from .tracing import Arguments, Trace, trace
 
 __all__ = ['functional_macs']
@@ -32,8 +33,9 @@ def functional_macs(
 ) -> dict[int, Term]:
     """Return the multiply-adds of code of modules, by their ids, over the choices of widths.
 
-    Attention is known to cost as much as it has heads.  For any other code networks are
-    exported that differ in one choice, to see what it depends on.
+    Attention is known to cost as much as it has heads.  For the features that it reads, and
+    for any other code, networks are exported that differ in one choice, to see what it
+    depends on.
 
     Args:
         supernet: Any.
@@ -50,21 +52,23 @@ def functional_macs(
         own = seen.own.get(id(part.module), 0.0)
         if own <= 0 or isinstance(part.module, _LAYERS):
             continue
-        heads = [
-            (tie, member)
-            for tie, member in part.members
-            if member.module is part.module and member.parameter is None
-        ]
-        if heads and head_layout(part.module) is not None:
-            tie, member = heads[0]
-            shares = member.alive.double().mean(1)
-            found[id(part.module)] = Term((tie.space_id,), own * shares)
-        else:
-            found[id(part.module)] = Term((), torch.tensor(own, dtype=torch.float64))
+        heads = _share_of_heads(part)
+        found[id(part.module)] = Term(heads.spaces, own * heads.table)
+        reads = any(m.module is part.module and m.axis == 'in' for _, m in part.members)
+        if reads or not heads.spaces:
             unknown.append(part)
     if unknown and any(plan.ties for _, plan in find_plans(supernet)):
         _probe(supernet, unknown, found, arguments)
     return found
+
+
+def _share_of_heads(part: Part) -> Term:
+    """Return which share of the heads of attention each choice keeps; 1 for other code."""
+    for tie, member in part.members:
+        of_it = member.module is part.module and member.parameter is None
+        if of_it and member.axis == 'out' and head_layout(part.module) is not None:
+            return Term((tie.space_id,), member.alive.double().mean(1))
+    return Term((), torch.ones((), dtype=torch.float64))
 
 
 def _probe(
@@ -89,7 +93,7 @@ def _probe(
         subnet = {sid: {'chosen': [name]} for sid, name in chosen.items()}
         net = network_of(supernet, subnet, copies)
         own = trace(net, arguments).own
-        return {id(p.module): own.get(id(copies.get(id(p.module))), 0.0) for p in parts}
+        return {id(part.module): _spent(copies.get(id(part.module)), own) for part in parts}
 
     for place, together in by_place.items():
         base = {**original, **dict(place)}
@@ -104,9 +108,20 @@ def _probe(
                     if after[key] != before[key] and sid not in dependent:
                         dependent.append(sid)
         for part in together:
-            own = depends[id(part.module)]
+            heads = _share_of_heads(part)
+            own = [sid for sid in depends[id(part.module)] if sid not in heads.spaces]
             if own:
-                found[id(part.module)] = _table(part, own, spaces, base, measure)
+                table = _table(part, own, spaces, base, measure)
+                found[id(part.module)] = product(table, heads)
+
+
+def _spent(module: nn.Module | None, own: Mapping[int, float]) -> float:
+    """Return what the code of a module of an exported network has cost."""
+    spent = own.get(id(module), 0.0)
+    if isinstance(module, SlimAttention):
+        # It calls a layer for what the attention of PyTorch does by itself.
+        spent += own.get(id(module.out_proj), 0.0)
+    return spent
 
 
 def _table(

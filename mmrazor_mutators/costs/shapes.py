@@ -115,6 +115,9 @@ def layer_shape(module: Any, call: Call, own: Any = None) -> LayerShape:
     elif isinstance(module, nn.Linear) and output:
         macs = float(math.prod(output) * ins)
     read = math.prod(inputs[0]) if inputs else 0
+    if isinstance(module, nn.MultiheadAttention) and output:
+        # What its heads return is read as well, by the layer that puts it together.
+        read = max(read, math.prod(output) // outs * module.num_heads * module.head_dim)
     return LayerShape(
         kind=_class_name(module),
         in_features=ins,

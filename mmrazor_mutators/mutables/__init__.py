@@ -11,7 +11,6 @@ from .aliases import (
 from .base import MutableModule
 from .differentiable import DifferentiableMutable, GumbelMutable
 from .edge import DifferentiableEdge, GumbelEdge, MutableEdge
-from .layers import SearchableLayer, make_searchable_layer, restore_layer
 from .live import live_modules, modules_by_choice
 from .modules import ModuleMutable
 from .op import DifferentiableOP, GumbelOP, MutableOP, OneShotOP
@@ -19,6 +18,12 @@ from .partial import PartialChannelOP, PartialChannels
 from .placeholder import Placeholder, convert_placeholders
 from .plain import ParallelSum, SelectedSum, Skip
 from .plan import Member, SearchPlan, Tie, arguments_of, find_plans, plan_of, set_plan
+from .searchable_layers import (
+    SearchableLayer,
+    call_norms,
+    make_searchable_layer,
+    restore_layer,
+)
 from .settling import members_by_layer, network_of, settle_layer
 from .sizes import DifferentiableChannel, DifferentiableKernel
 from .spaces import (
@@ -66,6 +71,7 @@ __all__ = [
     'Tie',
     'arguments_of',
     'build_search_spaces',
+    'call_norms',
     'convert_placeholders',
     'dump_subnet',
     'find_chosen',

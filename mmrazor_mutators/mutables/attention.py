@@ -1,4 +1,4 @@
-"""Attention with fewer heads than its features would make."""
+"""Attention with fewer heads than its features would make, or with fewer features."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from ..errors import SubnetError
 
-__all__ = ['SlimAttention', 'head_layout', 'slim_attention']
+__all__ = ['SlimAttention', 'head_layout', 'read_fewer', 'reads_alike', 'slim_attention']
 
 
 class SlimAttention(nn.MultiheadAttention):
-    """An ``nn.MultiheadAttention`` of which some heads are gone.
+    """An ``nn.MultiheadAttention`` of which some heads are gone, or features that it reads.
 
-    What it reads and returns keeps its width; in between there are ``num_heads * head_dim``
-    features.  It is made of another one, by :func:`slim_attention`.
+    What it reads and returns has ``embed_dim`` features; in between there are
+    ``num_heads * head_dim``.  It is made of another one, by :func:`slim_attention` and
+    :func:`read_fewer`.
     """
 
     def forward(
@@ -100,11 +101,49 @@ def head_layout(module: Any) -> tuple[int, int] | None:
     if not isinstance(heads, int) or heads < 1:
         return None
     if isinstance(module, nn.MultiheadAttention):
-        return heads, module.embed_dim // heads
+        return heads, module.out_proj.in_features // heads
     qkv, proj = getattr(module, 'qkv', None), getattr(module, 'proj', None)
     if isinstance(qkv, nn.Linear) and isinstance(proj, nn.Linear):
         return heads, proj.in_features // heads
     return None
+
+
+def reads_alike(module: Any) -> bool:
+    """Whether a module is an ``nn.MultiheadAttention`` that reads all inputs by one weight.
+
+    >>> (
+    ...     reads_alike(nn.MultiheadAttention(4, 2)),
+    ...     reads_alike(nn.MultiheadAttention(4, 2, kdim=3)),
+    ... )
+    (True, False)
+    """
+    return (
+        isinstance(module, nn.MultiheadAttention)
+        and module.in_proj_weight is not None
+        and module.bias_k is None
+        and not module.add_zero_attn
+    )
+
+
+def _slim(module: Any) -> None:
+    module.__class__ = SlimAttention
+    # Some callers compute attention by themselves, unless this says that they cannot.
+    module._qkv_same_embed_dim = False
+
+
+def read_fewer(module: Any, alive: Tensor) -> None:
+    """Cut the dead features that attention reads, in place; its heads stay as they are.
+
+    Args:
+        module: See :func:`reads_alike`.
+        alive: Bool, shape ``(embed_dim,)``.
+    """
+    _slim(module)
+    old = module.in_proj_weight
+    index = alive.nonzero().flatten().to(old.device)
+    kept = old.detach().index_select(1, index)
+    module.in_proj_weight = nn.Parameter(kept, requires_grad=old.requires_grad)
+    module.embed_dim = module.kdim = module.vdim = int(alive.sum())
 
 
 def slim_attention(module: Any, alive: Tensor) -> None:
@@ -128,9 +167,7 @@ def slim_attention(module: Any, alive: Tensor) -> None:
     index = alive.repeat(3).nonzero().flatten()
     kept = int(alive.sum()) // size
     if isinstance(module, nn.MultiheadAttention):
-        module.__class__ = SlimAttention
-        # Some callers compute attention by themselves, unless this says that they cannot.
-        module._qkv_same_embed_dim = False
+        _slim(module)
         for name in ('in_proj_weight', 'in_proj_bias'):
             old = getattr(module, name)
             if old is not None:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from ..typing import Subnet
 from .attention import SlimAttention
-from .layers import SearchableLayer, restore_layer
+from .layers import features_of
 from .plain import EmptyDecoder, EmptyEncoder, Skip
 from .plan import Member, Tie, find_plans, set_plan
+from .searchable_layers import SearchableLayer, restore_layer
 from .sizes import DifferentiableKernel
 from .slicing import crop_kernel, keep_features, keep_slices, may_overrun
 from .subnet import match_subnet
@@ -98,7 +99,7 @@ def _leave_out_skipped(network: nn.Module) -> None:
 
 
 def _fit_transformers(network: nn.Module) -> None:
-    """Let encoders and decoders of PyTorch know of layers and heads that are gone."""
+    """Let transformers of PyTorch know of layers, heads and features that are gone."""
     for module in network.modules():
         for kind, empty in _EMPTY.items():
             if isinstance(module, kind) and not len(cast(Any, module).layers):
@@ -107,6 +108,10 @@ def _fit_transformers(network: nn.Module) -> None:
         if slim and isinstance(module, nn.TransformerEncoder):
             # Nested tensors would reach attention that only takes others.
             module.use_nested_tensor = False
+        if isinstance(module, nn.Transformer):
+            norm = getattr(module.decoder, 'norm', None)
+            if isinstance(norm, nn.LayerNorm):  # It checks the features that it gets.
+                module.d_model = features_of(norm)[0]
 
 
 def _lay_out(supernet: nn.Module, copies: Mapping[int, Any], network: nn.Module) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .attention import slim_attention
+from .attention import read_fewer, slim_attention
 from .layers import CONVS, TRANSPOSED, is_norm, numeric_padding
 
 __all__ = ['crop_kernel', 'keep_features', 'may_overrun']
@@ -71,6 +71,8 @@ def keep_features(module: Any, axis: str, alive: Tensor) -> None:
     elif isinstance(module, nn.Embedding):
         _cut(module, 'weight', 1, index)
         module.embedding_dim = count
+    elif axis == 'in':
+        read_fewer(module, alive)
     else:
         slim_attention(module, alive)
 

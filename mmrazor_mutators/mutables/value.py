@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..builder import MUTABLES
 from ..errors import SearchSpaceError
-from ..typing import Relax
+from ..typing import Mixture, Relax
 from .differentiable import DifferentiableMutable, sort_out
 
 __all__ = ['DifferentiableValue', 'Masked']
@@ -74,6 +74,7 @@ class DifferentiableValue(DifferentiableMutable):
                 )
         self.set_choice_names(tensors)
         self.dim = dim
+        self._whole = frozenset(name for name, mask in tensors.items() if mask.all())
         # Not persistent: they follow from the constructor.
         self.register_buffer('masks', torch.stack(list(tensors.values())), persistent=False)
 
@@ -84,7 +85,9 @@ class DifferentiableValue(DifferentiableMutable):
             arch_param: Logits, shape ``(num_choices,)``.
             relax: Turns them into a mixture.
         """
-        mixture = self.mixture(arch_param, relax)
+        return self._mixed(self.mixture(arch_param, relax))
+
+    def _mixed(self, mixture: Mixture | None) -> Tensor:
         if mixture is None:
             return self.masks[self.full_choice_names.index(self.active_names[-1])]
         # In the precision of the weights, whatever that of the masks is.
@@ -107,7 +110,10 @@ class DifferentiableValue(DifferentiableMutable):
             relax: Turns them into a mixture; lent by the mutator.
         """
         _, arch_param, relax = sort_out(self, inputs, arch_param, relax)
-        mask = self.mask(arch_param, relax)
+        mixture = self.mixture(arch_param, relax)
+        if mixture is None and self.active_names[-1] in self._whole:
+            return x  # Not a copy: without a trace, code may ask whether a weight can learn.
+        mask = self._mixed(mixture)
         trailing = x.dim() - self.dim % x.dim() - mask.dim()
         return x * mask.to(x.dtype).reshape(*mask.shape, *[1] * trailing)
 

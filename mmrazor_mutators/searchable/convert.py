@@ -16,6 +16,7 @@ from ..mutables import (
     SearchableLayer,
     SearchPlan,
     arguments_of,
+    call_norms,
     find_mutables,
     plan_of,
     restore_layer,
@@ -240,6 +241,7 @@ def _convert(model: nn.Module, places: Sequence[Place], plan: SearchPlan) -> Non
         found = [(place, *follow(place, model, finder)) for place in widths]
         for place, layer, linked in found:
             add_width(place, layer, linked, plan)
+        call_norms(model)
     for place in by_kind['heads']:
         add_heads(place, plan)
     for place in by_kind['kernel_size']:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from ..errors import SearchSpaceError
+from ..mutables.attention import reads_alike
 from ..mutables.layers import CONVS, TRANSPOSED, is_norm
 from .rules import Place
 from .ties import Linked, num_features
@@ -49,7 +50,8 @@ def check_linked(place: Place, model: nn.Module, linked: Sequence[Linked]) -> No
                     'with something else; leave this place out'
                 )
             continue
-        reads = part.axis == 'in' and isinstance(module, READERS)
+        attends = reads_alike(module)
+        reads = part.axis == 'in' and (isinstance(module, READERS) or attends)
         writes = part.axis == 'out' and isinstance(module, (*READERS, *_ALIKE))
         if not (reads or writes or is_norm(module) or isinstance(module, _ALIKE)):
             raise SearchSpaceError(
@@ -64,7 +66,7 @@ def check_linked(place: Place, model: nn.Module, linked: Sequence[Linked]) -> No
                 f'reshape that mixes them with something else, so that its {count} features '
                 'cannot be told apart; leave this place out'
             )
-        weight = module._parameters.get('weight')
+        weight = module._parameters.get('in_proj_weight' if attends else 'weight')
         if weight is not None and len(owners[id(weight)]) > 1:
             raise SearchSpaceError(
                 f'At {place}: its channels reach {name!r}, which shares its weight with '

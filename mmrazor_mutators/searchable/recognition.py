@@ -188,7 +188,7 @@ def _widths(
     wide = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, (*CONVS, *TRANSPOSED, nn.Linear))
+        if isinstance(module, (*CONVS, *TRANSPOSED, nn.Linear, nn.Embedding))
         and name
         and not any(name.startswith(f'{other}.') for other in attending)
     }

@@ -83,10 +83,11 @@ _TOLD = {
 def suggest_rules(model: nn.Module, example_inputs: Any) -> SuggestedRules:
     """Return rules for what is recognised in a model, which all work together.
 
-    These are a quarter, a half and three quarters of the output channels of convolutions and
-    linear layers whose features stay inside of the model; smaller kernels, as far as they
-    read every pixel; fewer heads and hidden units of attention; and residual blocks that may
-    be left out.  What the dry run of :func:`make_searchable` refuses is not among them.
+    These are a quarter, a half and three quarters of the output channels of convolutions,
+    linear layers and embeddings whose features stay inside of the model; smaller kernels, as
+    far as they read every pixel; fewer heads and hidden units of attention; and residual
+    blocks that may be left out.  What the dry run of :func:`make_searchable` refuses is not
+    among them.
 
     Args:
         model: Any module; it does not change.

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..errors import HostError, SearchSpaceError
 from ..mutables import ModuleMutable, SearchPlan, find_mutables, set_plan
+from ..mutables.attention import reads_alike
 from ..mutables.layers import features_of
 
 _MANY = 3000
@@ -167,10 +168,15 @@ class TieFinder:
                     dim = self._parameter_dim(target)
                     found.append(Linked(owner[0], 'out', own, root, owner[1], dim))
             elif id(target) in self._originals:
+                layer: Any = self._originals[id(target)]
                 axis = (
                     'out' if self._graph.is_out_channel_pruning_fn(item.dep.handler) else 'in'
                 )
-                found.append(Linked(self._originals[id(target)], axis, own, root))
+                if reads_alike(layer):
+                    # The graph knows one kind of features of it; those of heads are others.
+                    found.append(Linked(layer, 'in', own, root))
+                    layer, axis = layer.out_proj, 'out'
+                found.append(Linked(layer, axis, own, root))
         return found
 
     @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import SearchSpaceError
 from ..mutables import DifferentiableChannel, Member, SearchPlan, Tie, make_searchable_layer
+from ..mutables.attention import reads_alike
 from ..mutables.layers import TRANSPOSED, is_norm, original_class
 from .reach import READERS, check_linked
 from .rules import Place
@@ -229,11 +230,10 @@ def _needs_mask(member: Member) -> bool:
         return False
     if is_norm(module):
         return True
-    return (
-        member.axis == 'in'
-        and isinstance(module, READERS)
-        and getattr(module, 'groups', 1) == 1
-    )
+    if member.axis != 'in':
+        return False
+    reads_all = isinstance(module, READERS) and getattr(module, 'groups', 1) == 1
+    return reads_all or reads_alike(module)
 
 
 def mask_features(member: Member, tie: Tie) -> None:

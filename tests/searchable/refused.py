@@ -163,7 +163,7 @@ REFUSED: list[tuple[Any, Any, Any, type, str]] = [
         [{'match': '0', 'kernel_size': [1, 3]}],
         IMAGES,
         Space,
-        r'failed when it was converted.*: ValueError: no parameter \(in \'0\', OwnConv',
+        r"'0': the choice 'k1' cannot work: ValueError: no parameter \(in '0', OwnConv",
     ),
     (mlp, [{'match': '0', 'width': [0]}], FOUR, Space, 'from 1 to 8.* but got 0'),
     (mlp, [{'match': '0', 'width': [16]}], FOUR, Space, 'from 1 to 8.* but got 16'),

@@ -33,15 +33,16 @@ WIDTHS = {
     'resnet': 'stem layers.0.conv1 layers.0.conv2 layers.1.conv1 layers.1.conv2 '
     'layers.1.down.0 layers.2.conv1 layers.2.conv2',
     'mobilenet': '0 2.conv.0 2.conv.3 2.conv.6 3.conv.0 3.conv.3 3.conv.6',
-    'characters': '',
+    'characters': 'embed layers.0.linear2 layers.1.linear2',
     'series': '0 4',
     'unet': 'down1.0 down2.0 up join.0',
     'convnext': 'stem depthwise project expand',
     'vit': 'patches blocks.0.mlp.2 blocks.1.mlp.2',
     'efficient': '0 1.project 2.project 1.expand.0 1.depthwise 1.gate.reduce 1.gate.expand '
     '2.expand.0 2.depthwise 2.gate.reduce 2.gate.expand',
-    'encoder': '',
-    'translator': '',
+    'encoder': 'embed encoder.layers.0.linear2 encoder.layers.1.linear2',
+    'translator': 'embed pair.encoder.layers.0.linear2 pair.decoder.layers.0.linear2 '
+    'pair.decoder.layers.1.linear2',
 }
 TRANSLATING = ['encoder.layers.0', 'decoder.layers.0', 'decoder.layers.1']
 RESNET = WIDTHS['resnet'].split()
