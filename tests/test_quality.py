@@ -124,6 +124,28 @@ def test_a_search_whose_time_was_not_taken_is_done_anew(tmp_path: Path) -> None:
     assert again['cell'] == row['cell']
 
 
+def test_what_raises_the_rank_correlation_is_told_by_pairs_of_a_seed() -> None:
+    def row(method: str, seed: int, **kendall: Any) -> dict[str, Any]:
+        return {'method': method, 'seed': seed, 'kendall': kendall}
+
+    text = page.raised(
+        [
+            row('DARTS', 0, logits=0.1, paths=0.2, recalibrated=0.3, averaged=0.3),
+            row('DARTS', 1, logits=0.3, paths=0.4, recalibrated=0.5, averaged=None),
+            row('DARTS', 2, logits=0.9),
+            row('DARTS, exact', 0, logits=0.3),
+            row('DARTS, exact', 1, logits=0.5),
+            row('DARTS, exact', 3, logits=0.9),
+        ]
+    )
+    # Differences without spread, so that their intervals are points.
+    assert text.splitlines()[2:] == [
+        '| DARTS | DARTS, exact | logits | 2 | +0.20 (+0.20 to +0.20) |',
+        '| paths | recalibrated | all methods | 2 | +0.10 (+0.10 to +0.10) |',
+    ]
+    assert page.raised([row('DARTS', 0, logits=0.1), {'method': 'DARTS', 'seed': 1}]) == ''
+
+
 def test_short_runs_of_the_baselines(tmp_path: Path) -> None:
     size = settings.SIZES['short']
     runs.run_task(SHORT, 'search', tmp_path)

@@ -28,6 +28,18 @@ PUBLISHED = {
 }
 
 
+CHANGES = (
+    ('DARTS', 'DARTS, finite difference'),
+    ('DARTS', 'DARTS, exact'),
+    ('DARTS', 'DARTS, longer warm-up'),
+    ('DARTS', 'SDARTS'),
+    ('GDAS', 'GDAS, all images'),
+    ('GDAS, all images', 'GDAS, all images, nothing lent'),
+    ('ReinMax', 'ReinMax, all images'),
+)
+"""Methods of which one is the other with one thing changed."""
+
+
 def methods(rows: Sequence[Row]) -> str:
     """Return the sections with what the methods have found."""
     parts = []
@@ -46,6 +58,8 @@ def methods(rows: Sequence[Row]) -> str:
                 parts += [f'### Cells searched on {title}, looked up\n', looked_up(cells)]
                 if order := orders(cells):
                     parts += [f"### Kendall's tau, searched on {title}\n", order]
+                if told := raised(cells):
+                    parts += [f'### What raises it, searched on {title}\n', told]
         for space, name in SPACES.items():
             for data, title in DATA.items():
                 trained = [
@@ -107,6 +121,31 @@ def orders(rows: Sequence[Row]) -> str:
             known = [row['kendall'].get(kind) for row in mine]
             line.append(spread([each for each in known if each is not None]))
         table.append(line)
+    return markdown(table) if len(table) > 1 else ''
+
+
+def raised(rows: Sequence[Row]) -> str:
+    """Return the table of what raises the rank correlation; empty where nothing tells."""
+    known = {(row['method'], row['seed']): row['kendall'] for row in rows if 'kendall' in row}
+    table = [['instead of', 'this', 'by', 'pairs', 'tau, 95%']]
+
+    def add(before: str, after: str, by: str, pairs: list[tuple[Any, Any]]) -> None:
+        both = [pair for pair in pairs if None not in pair]
+        if len(both) > 1:
+            ours, theirs = zip(*both, strict=True)
+            table.append([before, after, by, str(len(both)), difference(ours, theirs)])
+
+    for before, after in CHANGES:
+        for kind in ('logits', 'paths'):
+            pairs = [
+                (taus.get(kind), known[before, seed].get(kind))
+                for (method, seed), taus in known.items()
+                if method == after and (before, seed) in known
+            ]
+            add(before, after, kind, pairs)
+    for before, after in (('paths', 'recalibrated'), ('recalibrated', 'averaged')):
+        pairs = [(taus.get(after), taus.get(before)) for taus in known.values()]
+        add(before, after, 'all methods', pairs)
     return markdown(table) if len(table) > 1 else ''
 
 
