@@ -40,7 +40,8 @@ def budget_of(name: str) -> tuple[str, float]:
     >>> budget_of('resnet')[0]
     'params'
     """
-    (budget,) = load_config(CONFIGS / f'{name}.py').model['mutator']['extensions']
+    extensions = load_config(CONFIGS / f'{name}.py').model['mutator']['extensions']
+    budget = next(each for each in extensions if each['type'] == 'Budget')
     return next((m, budget[m]) for m in ('params', 'macs', 'latency_ms') if m in budget)
 
 

@@ -68,9 +68,14 @@ class Task:
         self.mutator = cfg['mutator']
 
     @property
+    def budget(self) -> dict[str, Any]:
+        """The entry of the budget among the extensions."""
+        return next(e for e in self.mutator['extensions'] if e['type'] == 'Budget')
+
+    @property
     def shares(self) -> dict[str, float]:
         """The budget, ``{name: share of the full network}``."""
-        (budget,) = self.mutator['extensions']
+        budget = self.budget
         return {n: budget[n] for n in ('params', 'macs', 'latency_ms') if n in budget}
 
     @property
@@ -220,7 +225,7 @@ def main(task: Task, description: str | None) -> None:
     if args.epochs:
         task.search_epochs = task.tune_epochs = args.epochs
     if args.budget:
-        task.mutator['extensions'][0].update(dict.fromkeys(task.shares, args.budget))
+        task.budget.update(dict.fromkeys(task.shares, args.budget))
     if args.samples:
         task.data = tuple(part[: args.samples] for part in task.data)  # type: ignore[assignment]
     runs = []

@@ -17,7 +17,7 @@ from .models import MobileNet
 if __name__ == '__main__':
     epochs = dict(search_epochs=12, tune_epochs=12)
     task = Task('mobilenet', MobileNet, digits(), example_batch=64, **epochs)
-    profile = Path(task.mutator['extensions'][0]['profile'])
+    profile = Path(task.budget['profile'])
     supernet = mm.make_searchable(MobileNet(), task.rules, task.example_inputs)
     profile_latency(supernet, profile, report=print)
     main(task, __doc__)
