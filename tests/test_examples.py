@@ -59,7 +59,8 @@ def test_the_script_compares_three_networks_of_which_one_was_found(
     (line,) = (folder / 'runs.jsonl').read_text().splitlines()
     run = json.loads(line)
     full, uniform, found = (run[k] for k in ('full network', 'uniform scaling', 'found'))
-    (budget,) = load_config(ROOT / f'configs/examples/{name}.py').model.mutator.extensions
+    extensions = load_config(ROOT / f'configs/examples/{name}.py').model.mutator.extensions
+    budget = next(each for each in extensions if each['type'] == 'Budget')
     for metric in ('params', 'macs'):
         if metric in budget:
             limit = budget[metric] * full[metric]
