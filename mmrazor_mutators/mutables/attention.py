@@ -131,19 +131,15 @@ def _slim(module: Any) -> None:
     module._qkv_same_embed_dim = False
 
 
-def read_fewer(module: Any, alive: Tensor) -> None:
-    """Cut the dead features that attention reads, in place; its heads stay as they are.
+def read_fewer(module: Any, count: int) -> None:
+    """Let attention know how many features it reads now, in place; its heads stay.
 
     Args:
-        module: See :func:`reads_alike`.
-        alive: Bool, shape ``(embed_dim,)``.
+        module: See :func:`reads_alike`; of its weight they are cut already.
+        count: How many.
     """
     _slim(module)
-    old = module.in_proj_weight
-    index = alive.nonzero().flatten().to(old.device)
-    kept = old.detach().index_select(1, index)
-    module.in_proj_weight = nn.Parameter(kept, requires_grad=old.requires_grad)
-    module.embed_dim = module.kdim = module.vdim = int(alive.sum())
+    module.embed_dim = module.kdim = module.vdim = count
 
 
 def slim_attention(module: Any, alive: Tensor) -> None:

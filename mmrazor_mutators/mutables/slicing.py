@@ -72,7 +72,8 @@ def keep_features(module: Any, axis: str, alive: Tensor) -> None:
         _cut(module, 'weight', 1, index)
         module.embedding_dim = count
     elif axis == 'in':
-        read_fewer(module, alive)
+        _cut(module, 'in_proj_weight', 1, index)
+        read_fewer(module, count)
     else:
         slim_attention(module, alive)
 
